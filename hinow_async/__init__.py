@@ -1,0 +1,1 @@
+"""Turn prompts into pictures on disk through HInow.ai."""

@@ -1,0 +1,1 @@
+"""Frozen values: what users hand in and what they get back."""
