@@ -1,0 +1,272 @@
+"""The rules of the house (CONTRIBUTING.md), read from the source: who may know whom, who may wait."""
+
+import ast
+import graphlib
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hinow_async
+from hinow_async._version import __version__
+
+PACKAGE = Path(hinow_async.__file__).parent
+PROJECT = PACKAGE.parent
+
+# From the ground up: a room may use what lies below it, and its neighbours on the same floor.
+FLOORS = (
+    {"_errors", "_options", "_secrets", "_version"},
+    {"_models"},
+    {"_protocol"},
+    {"_pool", "_limiter", "_budget", "_download"},
+    {"_call"},
+    {"_resources"},
+    {"_client"},
+    {"__init__"},
+    {"batch", "sandbox"},
+    {"cli"},
+    {"integrations"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+# The sandbox stands in for the service: it may share facts with the client, never the client's machinery.
+SHARED_WITH_SANDBOX = FLOORS[0] | FLOORS[1] | FLOORS[2] | {"sandbox"}
+
+# Foreign packages that few may know. A room that is not named here does not import them.
+HOMES = {
+    "aiohttp": {"_pool", "_download", "sandbox", "integrations"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "PIL": {"sandbox"},
+    "sqlite3": {"batch"},
+}
+
+# What waits, opens something, asks the time or rolls dice: not for `_protocol`.
+IMPURE = {
+    "aiohttp",
+    "anyio",
+    "asyncio",
+    "concurrent",
+    "multiprocessing",
+    "os",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "sqlite3",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+IMPURE_CALLS = {
+    "now",
+    "utcnow",
+    "today",
+    "open",
+    "read_text",
+    "read_bytes",
+    "write_text",
+    "write_bytes",
+    "uuid4",
+}
+
+Import = tuple[str, int]  # dotted name, line
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def room(module: str) -> str:
+    """The room that a module of ours lies in; the package itself is `__init__`."""
+    return module.split(".")[1] if "." in module else "__init__"
+
+
+def running(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes below this one but what stands under `if TYPE_CHECKING:`: that never runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from running(child)
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """All imports of a file, inside functions too; `from a import b` gives `a.b` where that is a module."""
+    for node in running(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield (inner if inner in MODULES else node.module), node.lineno
+
+
+def ours(path: Path) -> Iterator[Import]:
+    """The imports of a file that name a module of this package."""
+    return ((name, line) for name, line in imports(path) if name in MODULES)
+
+
+def calls(path: Path) -> Iterator[tuple[str, int]]:
+    """The last names of everything called in a file: `open`, and `now` of `datetime.now()`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+            yield name, node.lineno
+
+
+def test_every_room_has_a_floor():
+    """A new room is a decision: it has to be given its floor."""
+    assert {room(module) for module in MODULES} <= set(FLOOR)
+
+
+def test_imports_run_downward():
+    """No room imports one above it, not even inside a function; nobody imports the integrations."""
+    upward = [
+        f"{path.relative_to(PROJECT)}:{line} imports {name}"
+        for module, path in MODULES.items()
+        for name, line in ours(path)
+        if FLOOR[room(name)] > FLOOR[room(module)]
+    ]
+    assert upward == []
+
+
+def test_the_sandbox_never_uses_the_client():
+    """What the client gets wrong, the sandbox must not get wrong in the same way."""
+    shared = [
+        f"{module}:{line} imports {name}"
+        for module, path in MODULES.items()
+        if room(module) == "sandbox"
+        for name, line in ours(path)
+        if room(name) not in SHARED_WITH_SANDBOX
+    ]
+    assert shared == []
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_foreign_packages_stay_at_home(package):
+    """A package that few rooms may know is imported by those alone."""
+    strangers = [
+        f"{module}:{line}"
+        for module, path in MODULES.items()
+        if room(module) not in HOMES[package]
+        for name, line in imports(path)
+        if name.split(".")[0] == package
+    ]
+    assert strangers == []
+
+
+def test_the_protocol_is_pure():
+    """`_protocol` waits for nothing, opens nothing, rolls no dice and is told the time."""
+    impure = []
+    for module in (module for module in MODULES if room(module) == "_protocol"):
+        path = MODULES[module]
+        impure += [
+            f"{module}:{line} imports {name}" for name, line in imports(path) if name.split(".")[0] in IMPURE
+        ]
+        impure += [f"{module}:{line} calls {name}()" for name, line in calls(path) if name in IMPURE_CALLS]
+    assert impure == []
+
+
+def test_no_import_cycles():
+    """Two modules that need each other are one concept in two files, or two concepts in one."""
+    graph = {module: {name for name, _ in ours(path)} - {module} for module, path in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
+
+
+def test_public_names_are_listed():
+    """Whatever can be imported from the root is in `__all__`, and the other way round."""
+    public = {
+        name
+        for name, value in vars(hinow_async).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    listed = set(hinow_async.__all__)
+    assert len(listed) == len(hinow_async.__all__)
+    assert public <= listed
+    assert [name for name in listed if not hasattr(hinow_async, name)] == []
+
+
+def test_public_names_are_documented():
+    """Each public class and function says in its own docstring what it means."""
+    members = {name: getattr(hinow_async, name) for name in hinow_async.__all__}
+    silent = [
+        name
+        for name, member in members.items()
+        if (inspect.isclass(member) or inspect.isroutine(member)) and not (member.__doc__ or "").strip()
+    ]
+    assert silent == []
+
+
+def test_importing_the_package_stays_light():
+    """`import hinow_async` loads neither aiohttp (300 ms) nor anything that only an extra installs."""
+    heavy = ["aiohttp", "click", "rich", "PIL", "pyarrow", "redis", "ray", "opentelemetry", "IPython"]
+    code = f"import sys, hinow_async; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_version_is_in_the_change_log():
+    """No version goes out without an entry that says what is in it."""
+    lines = (PROJECT / "CHANGELOG.md").read_text("utf-8").splitlines()
+    headings = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert headings[0] == "[Unreleased]"
+    assert [heading for heading in headings if heading.startswith(f"[{__version__}] - ")] != []
+
+
+def python_examples() -> list[tuple[str, str]]:
+    """The fenced Python of all pages: where it stands, and the code."""
+    found = []
+    for page in sorted((PROJECT / "docs").rglob("*.md")):
+        for number, block in enumerate(page.read_text("utf-8").split("```python")[1:], 1):
+            code = block.split("\n", 1)[1].split("\n```")[0]
+            found.append((f"{page.relative_to(PROJECT)}, example {number}", code))
+    return found
+
+
+EXAMPLES = python_examples()
+
+
+@pytest.mark.parametrize(("place", "code"), EXAMPLES, ids=[place for place, _ in EXAMPLES])
+def test_examples_use_public_names_that_exist(place, code):
+    """An example is Python, with `await` as in a notebook; what it imports is public and there."""
+    tree = compile(code, place, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    wanted = [
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hinow_async")
+        for alias in node.names
+    ]
+    assert [module for module, _ in wanted if "._" in module] == []
+    assert [pair for pair in wanted if not hasattr(importlib.import_module(pair[0]), pair[1])] == []
+
+
+def test_the_demo_prompts_are_valid():
+    """Every line of the demo's source is a request that the pinned model takes, and all ten counts occur."""
+    rows = [json.loads(line) for line in (PROJECT / "examples/prompts.jsonl").read_text("utf-8").splitlines()]
+    ids = [row.pop("id") for row in rows if "id" in row]
+    requests = [hinow_async.ImageRequest(**row) for row in rows]
+    counts = [request.num_images or 1 for request in requests]
+    assert len(requests) >= 66
+    assert len(set(ids)) == len(ids) < len(requests)
+    assert set(counts) == set(range(1, 11))
+    assert sum(counts) <= 150
