@@ -50,21 +50,29 @@ class _Log:
         times, head = self._times, self._head
         if head == len(times) or times[head] + HORIZON > now:
             return
-        # The key is the very sum that `frees` tells: a difference could round to the other side of *now*.
-        self._head = bisect_right(times, now, head, key=lambda sent_at: sent_at + HORIZON)
-        self.total -= sum(self._weights[head : self._head])
+        self.total -= self._weights[head]
+        self._head = head + 1
+        if self._head < len(times) and times[self._head] + HORIZON <= now:
+            self._expire_many(now)
+        if self._head == len(times):
+            self.total = 0.0  # no rounding of fractional weights outlives the log
         if self._head == len(times) or self._head > max(COMPACT, len(times) // 2):
             del times[: self._head], self._weights[: self._head]
             self._head = 0
 
+    def _expire_many(self, now: float) -> None:
+        # The key is the very sum that `frees` tells: a difference could round to the other side of *now*.
+        end = bisect_right(self._times, now, self._head, key=lambda sent_at: sent_at + HORIZON)
+        self.total -= sum(self._weights[self._head : end])
+        self._head = end
+
     def frees(self, weight: float) -> float:
-        """When so much *weight* will have left the log; infinite: it does not hold that much."""
-        freed = 0.0
-        for index in range(self._head, len(self._times)):
+        """When so much *weight* will have left the log, at the latest when all has."""
+        freed, index = 0.0, self._head
+        while freed < weight and index < len(self._times):
             freed += self._weights[index]
-            if freed >= weight:
-                return self._times[index] + HORIZON
-        return math.inf
+            index += 1
+        return self._times[index - 1] + HORIZON
 
     def remove(self, sent_at: float, weight: float) -> bool:
         """Take back a call of *weight* sent at *sent_at*; False if it has left the log."""
@@ -93,17 +101,17 @@ class _Limit:
         self._held_to = -math.inf
 
     def due(self, now: float, weight: float) -> float:
-        """When a call of *weight* may go; a time not after *now* means now."""
+        """When a call of *weight* may go: a time not after *now* means now, infinity never."""
+        if weight > self.per_minute:
+            return math.inf
         log = self._log
         log.expire(now)
         excess = log.total + weight - self.per_minute
         if excess <= 0:
             return self._due
-        free = log.frees(excess)
-        if free < math.inf:
-            self._held_from = min(self._held_from, max(now, self._due))
-            self._held_to = free
-        return max(self._due, free)
+        self._held_from = min(self._held_from, max(now, self._due))
+        self._held_to = log.frees(excess)
+        return max(self._due, self._held_to)
 
     def add(self, now: float, weight: float) -> None:
         """Count a call of *weight*."""
@@ -123,7 +131,7 @@ class _Limit:
         """How many seconds of silence count as earned, at most.
 
         A call that the log holds was no silence: without this the spread would charge heavy calls of mixed
-        weights for the holes that they leave in the log (300 images per minute: 0.968 instead of 0.972 of it).
+        weights for the holes that they leave in the log (300 images a minute: 0.968 instead of 0.972 of it).
         """
         held = min(now, self._held_to) - self._held_from if now - self._held_to < GRACE else 0.0
         self._held_from, self._held_to = math.inf, -math.inf
