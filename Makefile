@@ -71,7 +71,7 @@ types: $(ready)-test $(ready)-lint
 	@$(BIN)/mypy
 
 docs: $(ready)-docs
-	@$(BIN)/mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
 
 bench: $(ready)-bench

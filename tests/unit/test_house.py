@@ -270,3 +270,12 @@ def test_the_demo_prompts_are_valid():
     assert len(set(ids)) == len(ids) < len(requests)
     assert set(counts) == set(range(1, 11))
     assert sum(counts) <= 150
+
+
+def test_public_names_are_in_the_reference():
+    """Each public name has its place in the reference, and nothing stands there that is not public."""
+    lines = (PROJECT / "docs/reference.md").read_text("utf-8").splitlines()
+    entries = [line.removeprefix("::: ") for line in lines if line.startswith("::: ")]
+    root = [entry.split(".")[1] for entry in entries if entry.count(".") == 1]
+    assert sorted(root) == sorted(set(hinow_async.__all__) - {"__version__"})
+    assert len(entries) == len(set(entries))
