@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 ifeq ($(UV),)
 installer := pip
 make_venv = $(PYTHON) -m venv $(VENV)
-install := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+install := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # Dependency groups need pip 25.1; the pip that comes with Python 3.11 is older.
 modern_pip = $(install) --upgrade "pip>=25.1"
 else
