@@ -224,6 +224,31 @@ class DownloadPolicy:
     """Origins (`https://host`, `http://host:port`) that are exempt from the public-address and port rules."""
 
 
+_OUR_HEADERS = frozenset(
+    {
+        "authorization", "host", "content-type", "content-length", "content-encoding", "transfer-encoding",
+        "idempotency-key", "cookie", "proxy-authorization",
+    }
+)  # fmt: skip
+
+
+def check_headers(headers: Mapping[str, str] | None) -> None:
+    """Refuse headers that are ours to set, and values that would break out of their line."""
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"headers must map strings to strings, not {name!r}")
+        if name.lower() in _OUR_HEADERS:
+            raise ValueError(f"headers may not set {name!r}: the library sets it")
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"headers: {name!r} is no header name")
+        if not value.isprintable():
+            raise ValueError(f"headers: the value of {name!r} holds a control character")
+
+
+def _network_headers(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    check_headers(value)
+
+
 @attrs.frozen
 class Network:
     """How the network is reached."""
@@ -236,7 +261,7 @@ class Network:
     """Take proxies from the environment (`HTTPS_PROXY`, `NO_PROXY`, ...). `.netrc` is never read."""
     local_address: str | None = attrs.field(default=None)
     """The local IP address to connect from."""
-    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    headers: Mapping[str, str] | None = attrs.field(default=None, repr=False, validator=_network_headers)
     """Extra headers for the API; never sent to hosts that pictures are fetched from."""
 
 

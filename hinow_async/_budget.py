@@ -1,0 +1,173 @@
+"""Money: what a call could cost is reserved before it is sent and settled afterwards.
+
+Sums are exact decimals: a budget of 0.3 holds three times 0.1. Nothing here waits, so that between the
+check and the reservation no other call can come.
+"""
+
+from __future__ import annotations
+
+import logging
+from decimal import Context, Decimal
+from typing import Any
+
+from hinow_async._errors import BudgetExceededError, ConfigurationError
+from hinow_async._models.account import Model
+from hinow_async._models.chat import ChatRequest
+from hinow_async._models.known import CARD_PRICES
+from hinow_async._options import Budget, Price
+
+_log = logging.getLogger("hinow_async")
+_EXACT = Context(prec=60)
+_ZERO = Decimal(0)
+
+_PER_REQUEST = frozenset({"per_request", "request", "per request"})
+
+
+def exact(value: Any) -> Decimal:
+    """Take a number as the decimal that its digits say: 0.1 is a tenth."""
+    return value if isinstance(value, Decimal) else Decimal(str(value))
+
+
+class Prices:
+    """What calls cost: as the caller says, else as the catalogue says, else as the model card says."""
+
+    def __init__(self, budget: Budget | None) -> None:
+        self._per_image = budget.usd_per_image if budget else None
+        self._per_chat = budget.usd_per_chat if budget else None
+        self._catalogue: dict[str, Model] = {}
+        self.has_catalogue = False
+
+    def learn(self, models: tuple[Model, ...]) -> None:
+        """Take over the catalogue's prices."""
+        self._catalogue = {model.id: model for model in models}
+        self.has_catalogue = True
+
+    def is_stated(self, request: Any) -> bool:
+        """Whether the caller himself named a price for such a request."""
+        return (self._per_chat if isinstance(request, ChatRequest) else self._per_image) is not None
+
+    def of(self, request: Any, images: int | None = None) -> Decimal | None:
+        """US dollars that *request* could cost; None: nobody knows.
+
+        Args:
+            request: An image or a chat request.
+            images: Pictures to reckon with; None: as many as were asked for.
+
+        Raises:
+            ValueError: the caller's price callable raised, or returned no price.
+        """
+        if isinstance(request, ChatRequest):
+            return self._of_chat(request)
+        count = request.images_asked if images is None else images
+        if self._per_image is not None:
+            return _EXACT.multiply(_stated(self._per_image, request, "usd_per_image"), count)
+        listed = self._listed(request.model)
+        if listed is not None:
+            total, per_request = listed
+            return total if per_request else _EXACT.multiply(total, count)
+        card = CARD_PRICES.get(request.model)
+        return None if card is None else _EXACT.multiply(card, count)
+
+    def _of_chat(self, request: ChatRequest) -> Decimal | None:
+        if self._per_chat is not None:
+            return _stated(self._per_chat, request, "usd_per_chat")
+        listed = self._listed(request.model)
+        if listed is not None and listed[1]:
+            return listed[0]
+        return None
+
+    def _listed(self, model: str) -> tuple[Decimal, bool] | None:
+        entry = self._catalogue.get(model)
+        if entry is None or entry.cost is None or entry.cost.total is None or entry.cost.total < 0:
+            return None
+        return exact(entry.cost.total), (entry.cost.type or "").lower() in _PER_REQUEST
+
+
+def _stated(price: Price, request: Any, field: str) -> Decimal:
+    if not callable(price):
+        return exact(price)
+    try:
+        value = exact(price(request))
+    except Exception as error:
+        raise ValueError(f"Budget.{field} raised {type(error).__name__}: {error}") from error
+    if not value.is_finite() or value < 0:
+        raise ValueError(f"Budget.{field} must return US dollars of at least 0, not {value}")
+    return value
+
+
+class Purse:
+    """What was spent and what is held for calls under way, against the budget if there is one."""
+
+    def __init__(self, budget: Budget | None) -> None:
+        self._most = exact(budget.max_usd) if budget else None
+        self._warned = False
+        self.spent = _ZERO
+        self.reserved = _ZERO
+        self.prices = Prices(budget)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there is a budget."""
+        return self._most is not None
+
+    def needs_catalogue(self, request: Any) -> bool:
+        """Whether a budget is set and only the catalogue could say what this request costs."""
+        return self._most is not None and not (self.prices.has_catalogue or self.prices.is_stated(request))
+
+    def price(self, request: Any) -> Decimal | None:
+        """Return what a request could cost; None, where nobody knows and there is no budget.
+
+        Raises:
+            ConfigurationError: a budget is set and nobody knows the price.
+            ValueError: the caller's price callable is broken.
+        """
+        price = self.prices.of(request)
+        if self._most is None:
+            return price
+        argument = "usd_per_chat" if isinstance(request, ChatRequest) else "usd_per_image"
+        if price is None:
+            raise ConfigurationError(
+                f"a budget is set, but nobody knows what a call of {request.model} costs:"
+                f" say so with Budget({argument}=...)"
+            )
+        if not self._warned and not self.prices.is_stated(request):
+            self._warned = True
+            _log.warning(
+                "the budget is kept in estimated dollars (%s per image or call of %s is not a published"
+                " price): set Budget(%s=...) to what you pay", price, request.model, argument,
+            )  # fmt: skip
+        return price
+
+    def reserve(self, amount: Decimal | None) -> None:
+        """Hold *amount* US dollars for a call that is about to be sent.
+
+        Raises:
+            BudgetExceededError: it could go over the budget; nothing is held.
+        """
+        if amount is None:
+            return
+        reserved = _EXACT.add(self.reserved, amount)
+        if self._most is not None and _EXACT.add(self.spent, reserved) > self._most:
+            left = _EXACT.subtract(_EXACT.subtract(self._most, self.spent), self.reserved)
+            raise BudgetExceededError(
+                f"the call could cost an estimated ${_plain(amount)}, but of the budget of"
+                f" ${_plain(self._most)} only ${_plain(left)} is left (spent ${_plain(self.spent)},"
+                f" reserved ${_plain(self.reserved)}): nothing was sent",
+                asked=amount, spent=self.spent, reserved=self.reserved, left=left,
+            )  # fmt: skip
+        self.reserved = reserved
+
+    def give_back(self, amount: Decimal | None) -> None:
+        """Release what was held for a call that cost nothing."""
+        if amount is not None:
+            self.reserved = _EXACT.subtract(self.reserved, amount)
+
+    def spend(self, held: Decimal | None, cost: Decimal | None) -> None:
+        """Turn what was held into *cost* US dollars spent."""
+        self.give_back(held)
+        if cost is not None:
+            self.spent = _EXACT.add(self.spent, cost)
+
+
+def _plain(amount: Decimal) -> str:
+    return f"{amount.normalize(_EXACT):f}"

@@ -1,0 +1,47 @@
+"""JSON in one place: what goes out is valid JSON, what comes in may be anything and raises one error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class MalformedJSONError(ValueError):
+    """Bytes that are not one JSON document."""
+
+
+def dumps(value: Any) -> bytes:
+    """Write compact UTF-8 JSON.
+
+    Raises:
+        ValueError: *value* holds NaN, an infinity, a cycle or a type that JSON does not have.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except TypeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not JSON: nested too deeply") from None
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, e.g. of a prompt cut in the middle of an emoji
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def canonical(value: Any) -> bytes:
+    """Write JSON that is the same for equal values: sorted keys, ASCII, no spaces (for fingerprints)."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def loads(data: bytes) -> Any:
+    """Read one JSON document.
+
+    Raises:
+        MalformedJSONError: it is none, or is nested too deeply, or holds a number of too many digits.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    # Raised outside of the handler: the context would keep the whole body alive in its frames.
+    raise MalformedJSONError(reason)
