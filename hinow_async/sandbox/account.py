@@ -10,7 +10,7 @@ from hinow_async.sandbox.limits import Limits, retry_after
 from hinow_async.sandbox.orders import Order
 
 _ENOUGH = Decimal(1_000_000)  # dollars that an account without a set balance shows at the start
-_LIMITING = ("requests_per_minute", "images_per_minute", "limit_kind", "burst")
+LIMITING = frozenset({"requests_per_minute", "images_per_minute", "limit_kind", "burst"})
 
 
 class Account:
@@ -21,9 +21,9 @@ class Account:
         self._behaviour = behaviour
         self._limits = Limits(behaviour, time.monotonic())
 
-    def follow(self, behaviour: Behaviour) -> None:
-        """From now on by these options; limits that they leave as they were go on counting."""
-        if any(getattr(behaviour, name) != getattr(self._behaviour, name) for name in _LIMITING):
+    def follow(self, behaviour: Behaviour, *, limits_anew: bool) -> None:
+        """From now on by these options; the limits per minute go on counting, or start anew."""
+        if limits_anew:
             self._limits = Limits(behaviour, time.monotonic())
         self._behaviour = behaviour
 

@@ -1,7 +1,6 @@
 """The service: from a request to its answer, charging and failing as its behaviour says."""
 
 import asyncio
-import base64
 import hmac
 import itertools
 import random
@@ -11,21 +10,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
+import attrs
 from aiohttp import web
 
 from hinow_async.sandbox import chat
-from hinow_async.sandbox.account import Account
-from hinow_async.sandbox.answers import Answer, Refused, of_type, with_fault
+from hinow_async.sandbox.account import LIMITING, Account
+from hinow_async.sandbox.answers import Answer, Refused, with_fault
 from hinow_async.sandbox.behaviour import Behaviour
 from hinow_async.sandbox.billing import LOGGED_BODY, RequestLog
 from hinow_async.sandbox.catalogue import Catalogue
 from hinow_async.sandbox.exchange import Delivered, Exchange
 from hinow_async.sandbox.faults import Fault, FaultScript, Path
-from hinow_async.sandbox.files import FileGone, Files, Picture
+from hinow_async.sandbox.files import FileGone, Files, part_of
 from hinow_async.sandbox.orders import Order, find_model, motif_of, read_image_order, read_json
-from hinow_async.sandbox.ranges import Unsatisfiable, read_range
-
-PROVIDER = "sandbox"
+from hinow_async.sandbox.studio import Studio
 
 _Handler = Callable[[Exchange], Awaitable[web.StreamResponse]]
 _Work = Callable[[], Awaitable[Answer]]
@@ -39,8 +37,8 @@ class Service:
         self.account = Account(behaviour)
         self.log = RequestLog()
         self.files = Files()
+        self._studio = Studio(behaviour, self.files)
         self._authorization = f"Bearer {api_key}".encode()
-        self._origin = ""
         self._hosts: frozenset[str] = frozenset()
         self._ids = map(f"req_{secrets.token_hex(4)}{{:08x}}".format, itertools.count())
         self._faults = FaultScript(behaviour.faults)
@@ -53,17 +51,18 @@ class Service:
             "/v1/balance": ("GET", self._balance),
         }
 
-    def follow(self, behaviour: Behaviour) -> None:
-        """Behave like this from the next request on; limits and faults left as they were go on counting."""
-        if behaviour.faults != self.behaviour.faults:
+    def change(self, **changes: Any) -> None:
+        """Behave differently from the next request on; limits and faults start anew when they are named."""
+        behaviour = attrs.evolve(self.behaviour, **changes)
+        if "faults" in changes:
             self._faults = FaultScript(behaviour.faults)
-        self.account.follow(behaviour)
+        self.account.follow(behaviour, limits_anew=not LIMITING.isdisjoint(changes))
         self._catalogue = Catalogue(behaviour.models)
-        self.behaviour = behaviour
+        self.behaviour = self._studio.behaviour = behaviour
 
     def bind(self, port: int) -> None:
         """Answer on this port, and for no other name than loopback's."""
-        self._origin = f"http://127.0.0.1:{port}"
+        self._studio.origin = f"http://127.0.0.1:{port}"
         names = ("127.0.0.1", "localhost")
         self._hosts = frozenset({f"{name}:{port}" for name in names} | (set(names) if port == 80 else set()))
 
@@ -72,7 +71,8 @@ class Service:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         self.account.billing.received += 1
-        exchange = Exchange(request, request.raw_path.partition("?")[0], next(self._ids))
+        received = self.log.write(request.method, request.raw_path, request.headers)
+        exchange = Exchange(request, request.raw_path.partition("?")[0], next(self._ids), received)
         try:
             return await self._dispatch(exchange)
         except Refused as refusal:
@@ -84,8 +84,6 @@ class Service:
 
     async def _dispatch(self, exchange: Exchange) -> web.StreamResponse:
         method, handler = self._route(exchange.path)
-        if method == "GET" or exchange.request.method != method:  # a POST is logged with its body
-            self._note(exchange, None)
         self._check_host(exchange)
         if exchange.request.method != method:
             raise Refused(405, f"only {method} is allowed here", headers=(("Allow", method),))
@@ -99,10 +97,6 @@ class Service:
         if path.startswith("/files/"):
             return "GET", self._file
         return "GET", self._model if path.startswith("/v1/models/") else self._nothing
-
-    def _note(self, exchange: Exchange, body: Any) -> None:
-        request = exchange.request
-        self.log.write(request.method, request.raw_path, request.headers, body)
 
     def _check_host(self, exchange: Exchange) -> None:
         """A browser that resolves a stranger's name to loopback still sends the stranger's name."""
@@ -130,7 +124,7 @@ class Service:
     async def _images(self, exchange: Exchange) -> web.StreamResponse:
         body = await self._read(exchange)
         order = read_image_order(body, self._catalogue, self.behaviour.picture_size)
-        return await self._work(exchange, "images", order, body, lambda: self._picture_answer(order))
+        return await self._work(exchange, "images", order, body, lambda: self._studio.draw(order))
 
     async def _chat(self, exchange: Exchange) -> web.StreamResponse:
         body = await self._read(exchange)
@@ -141,25 +135,16 @@ class Service:
         words = None if model.draws_in_chat else chat.reply(body, messages, self.behaviour.chat_reply)
         order = Order(model, prompt, 0 if motif is None else 1, motif)
 
-        async def answer() -> Answer:
-            message = words or chat.picture_reply((await self._links(order))[0])
-            talk = chat.Talk(body["model"], messages, message, exchange.request_id, int(time.time()))
-            if body.get("stream") is not True:
-                return Answer(self.behaviour.status, talk.completion())
-            stream = talk.stream(self.behaviour.chunk_delay)
-            return Answer(self.behaviour.status, b"", of_type("text/event-stream"), stream)
+        def work() -> Awaitable[Answer]:
+            return self._studio.talk(order, body, words, exchange.request_id)
 
-        return await self._work(exchange, "chat", order, body, answer)
+        return await self._work(exchange, "chat", order, body, work)
 
     async def _read(self, exchange: Exchange) -> dict[str, Any]:
-        """The JSON body, which the log gets too unless it is large."""
-        raw = await exchange.request.read()
-        try:
-            body = read_json(raw)
-        except Refused:
-            self._note(exchange, None)
-            raise
-        self._note(exchange, body if len(raw) <= LOGGED_BODY else None)
+        raw = await exchange.read()
+        body = read_json(raw)
+        if len(raw) <= LOGGED_BODY:
+            exchange.received.body = body
         return body
 
     async def _work(
@@ -191,31 +176,6 @@ class Service:
         latency = self.behaviour.latency
         seconds = latency(body) if callable(latency) else latency
         return seconds + self._random.uniform(0, self.behaviour.latency_jitter)
-
-    async def _picture_answer(self, order: Order) -> Answer:
-        form, status = self.behaviour.answer_form, self.behaviour.status
-        if form == "openai_b64":
-            data = [{"b64_json": _base64(picture)} for picture in await self._pictures(order)]
-            return Answer.of({"created": int(time.time()), "data": data}, status)
-        urls = await self._links(order)
-        if form == "openai":
-            return Answer.of({"created": int(time.time()), "data": [{"url": url} for url in urls]}, status)
-        data_ = {"urls": urls, "model": order.model.id, "provider": PROVIDER}
-        return Answer.of(data_ if form == "bare" else {"success": True, "data": data_}, status)
-
-    async def _links(self, order: Order) -> list[str]:
-        if order.motif is None:
-            return []
-        if self.behaviour.answer_form == "data_uris":
-            pictures = await self._pictures(order)
-            return [f"data:{picture.media_type};base64,{_base64(picture)}" for picture in pictures]
-        paths = self.files.publish(order.motif, order.count, time.monotonic())
-        return [self._origin + path for path in paths]
-
-    async def _pictures(self, order: Order) -> list[Picture]:
-        if order.motif is None:
-            return []
-        return [await self.files.picture(order.motif, index) for index in range(order.count)]
 
     # -- requests that are free ------------------------------------------------------------------
 
@@ -260,29 +220,8 @@ class Service:
         if picture is None:
             raise Refused(404, "there is no such file")
         wanted = exchange.header("Range") if self.behaviour.ranges else None
-        if exchange.header("If-Range") not in (None, picture.etag):
-            wanted = None
-        return await self._free(exchange, "files", _part(picture, wanted))
-
-
-def _part(picture: Picture, wanted: str | None) -> Answer:
-    """The whole of a picture, or the range that is *wanted* (RFC 9110, sections 14 and 15.3.7)."""
-    size = len(picture.content)
-    try:
-        part = read_range(wanted, size)
-    except Unsatisfiable:
-        return Answer.error(
-            416, "the range lies beyond the end", headers=(("Content-Range", f"bytes */{size}"),)
-        )
-    headers = (*of_type(picture.media_type), ("ETag", picture.etag), ("Accept-Ranges", "bytes"))
-    if part is None:
-        return Answer(200, picture.content, headers)
-    place = ("Content-Range", f"bytes {part.start}-{part.stop - 1}/{size}")
-    return Answer(206, picture.content[part.start : part.stop], (*headers, place))
-
-
-def _base64(picture: Picture) -> str:
-    return base64.b64encode(picture.content).decode("ascii")
+        answer = part_of(picture, wanted, exchange.header("If-Range"))
+        return await self._free(exchange, "files", answer)
 
 
 async def _sleep(seconds: float) -> None:

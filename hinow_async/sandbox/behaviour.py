@@ -1,6 +1,6 @@
 """How a sandbox behaves: one frozen object of options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -54,6 +54,12 @@ def _whole(least: int) -> Any:
     return check
 
 
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ValueError(f"a sequence of names is needed, not the single text {values!r}")
+    return tuple(values)
+
+
 _optional = attrs.validators.optional
 _in = attrs.validators.in_
 
@@ -96,7 +102,7 @@ class Behaviour:
     price_per_image: Decimal = attrs.field(default=Decimal("0.087"), converter=_dollars)
     price_per_chat: Decimal = attrs.field(default=Decimal(0), converter=_dollars)
 
-    models: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    models: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Models known beside the catalogue's own; they draw and they chat, and take any parameters."""
     chat_reply: str | None = None
     """What every chat answers; None: an answer made of the question."""
@@ -112,7 +118,7 @@ class Behaviour:
     ranges: bool = True
     """Whether a download can be resumed; without it ``Range`` is ignored and the whole is sent."""
 
-    hosts: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    hosts: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """``Host`` headers accepted beside the sandbox's own, as ``name:port``: for a relay in front of it."""
     faults: tuple[Fault, ...] = attrs.field(
         default=(),

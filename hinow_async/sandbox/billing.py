@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import attrs
 
@@ -56,7 +57,8 @@ class Billing:
         self.in_flight -= 1
 
 
-class Received(NamedTuple):
+@attrs.define
+class Received:
     """One request as it came in."""
 
     at: float
@@ -66,8 +68,8 @@ class Received(NamedTuple):
     """With its query, as it stood in the request line."""
     headers: dict[str, str]
     """Names in lower case, without ``authorization``."""
-    body: Any
-    """The JSON body of a POST with a good key; None for every other, and for one above 64 KiB."""
+    body: Any = None
+    """The JSON body of a POST that came so far; None for every other, and for one above 64 KiB."""
 
 
 class RequestLog(deque[Received]):
@@ -76,8 +78,10 @@ class RequestLog(deque[Received]):
     def __init__(self) -> None:
         super().__init__(maxlen=LOG_LENGTH)
 
-    def write(self, method: str, path: str, headers: Any, body: Any) -> None:
-        """Note a request."""
+    def write(self, method: str, path: str, headers: Mapping[str, str]) -> Received:
+        """Note a request; its body is filled in when it has been read."""
         kept = {name.lower(): value for name, value in headers.items()}
         kept.pop("authorization", None)
-        self.append(Received(time.monotonic(), method, path, kept, body))
+        entry = Received(time.monotonic(), method, path, kept)
+        self.append(entry)
+        return entry

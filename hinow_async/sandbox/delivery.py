@@ -1,4 +1,4 @@
-"""Answers that no HTTP library would send: cut, stalled, mislabelled, too slow, or no HTTP at all.
+"""Answers that no HTTP library would send: cut, stalled, mislabelled, or no HTTP at all.
 
 ``plan`` is pure: it says which bytes to write and how long to be silent in between. ``deliver`` does it,
 straight to the transport, and then closes the connection: after such an answer it is of no further use.
@@ -53,25 +53,23 @@ def _slowed(body: bytes, bandwidth: float | None) -> Iterator[Step]:
         yield len(piece) / bandwidth
 
 
-def _body(body: bytes, fault: Fault | None, bandwidth: float | None) -> Iterator[Step]:
-    truncate = None if fault is None else fault.truncate
-    stall = None if fault is None else fault.stall
-    sent = body[:truncate]
-    if stall is None:
+def _body(body: bytes, fault: Fault, bandwidth: float | None) -> Iterator[Step]:
+    sent = body[: fault.truncate]
+    if fault.stall is None:
         yield from _slowed(sent, bandwidth)
         return
-    pause = len(sent) if truncate is not None else len(sent) // 2
+    pause = len(sent) if fault.truncate is not None else len(sent) // 2
     yield from _slowed(sent[:pause], bandwidth)
-    yield float(stall)
+    yield float(fault.stall)
     yield from _slowed(sent[pause:], bandwidth)
 
 
-def _stream(pieces: Iterable[str | bytes | float]) -> Iterator[Step]:
-    for piece in pieces:
-        if isinstance(piece, str):
-            yield piece.encode()
+def _stream(steps: Iterable[str | bytes | float]) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, str):
+            yield step.encode()
         else:
-            yield piece if isinstance(piece, bytes) else float(piece)
+            yield step if isinstance(step, bytes) else float(step)
 
 
 def _framed(steps: Iterable[Step], framing: str) -> Iterator[Step]:
@@ -82,19 +80,22 @@ def _framed(steps: Iterable[Step], framing: str) -> Iterator[Step]:
             yield _chunk(step) if framing == "chunked" else step
 
 
-def plan(answer: Answer, fault: Fault | None, bandwidth: float | None = None) -> Iterator[Step]:
-    """What to write, and the seconds to wait in between; afterwards the connection is closed."""
-    if fault is not None and fault.raw is not None:
+def pieces(answer: Answer, bandwidth: float | None) -> Iterator[Step]:
+    """The body of a well-made answer: what to write, and the seconds to wait in between."""
+    return _slowed(answer.body, bandwidth) if answer.stream is None else _stream(answer.stream)
+
+
+def plan(answer: Answer, fault: Fault, bandwidth: float | None) -> Iterator[Step]:
+    """All of an answer that *fault* spoils; afterwards the connection is closed."""
+    if fault.raw is not None:
         yield fault.raw
         yield float(fault.stall or 0)
         return
-    framing = (fault and fault.framing) or ("length" if answer.stream is None else "chunked")
-    announced = fault.length if fault is not None and fault.length is not None else len(answer.body)
-    yield _head(answer, framing, announced)
+    framing = fault.framing or ("length" if answer.stream is None else "chunked")
+    yield _head(answer, framing, len(answer.body) if fault.length is None else fault.length)
     steps = _body(answer.body, fault, bandwidth) if answer.stream is None else _stream(answer.stream)
     yield from _framed(steps, framing)
-    cut = fault is not None and (fault.truncate is not None or fault.drop is not None)
-    if framing == "chunked" and not cut:
+    if framing == "chunked" and fault.truncate is None and fault.drop is None:
         yield b"0\r\n\r\n"
 
 

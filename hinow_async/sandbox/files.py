@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
+from hinow_async.sandbox.answers import Answer, of_type
 from hinow_async.sandbox.pictures import Motif, draw
+from hinow_async.sandbox.ranges import Unsatisfiable, read_range
 
 CACHE_BYTES = 64 * 1024 * 1024
 KNOWN_REQUESTS = (
@@ -126,3 +128,22 @@ class Files:
         if threads is not None:
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
         await asyncio.sleep(0)  # the callbacks of cancelled drawings
+
+
+def part_of(picture: Picture, wanted: str | None, condition: str | None) -> Answer:
+    """The whole of *picture*, or the part that its ``Range`` header wants (RFC 9110, sections 14 and 15.3.7).
+
+    *condition* is ``If-Range``: when it names another ETag, or a date, the whole is sent.
+    """
+    size = len(picture.content)
+    try:
+        part = read_range(wanted, size) if condition in (None, picture.etag) else None
+    except Unsatisfiable:
+        return Answer.error(
+            416, "the range lies beyond the end", headers=(("Content-Range", f"bytes */{size}"),)
+        )
+    headers = (*of_type(picture.media_type), ("ETag", picture.etag), ("Accept-Ranges", "bytes"))
+    if part is None:
+        return Answer(200, picture.content, headers)
+    place = ("Content-Range", f"bytes {part.start}-{part.stop - 1}/{size}")
+    return Answer(206, picture.content[part.start : part.stop], (*headers, place))

@@ -132,4 +132,4 @@ def retry_after(behaviour: Behaviour, wait: float | None) -> str | None:
         return None
     if behaviour.retry_after == "right":
         return None if wait is None else str(math.ceil(wait))  # whole seconds: RFC 9110, section 10.2.3
-    return f"{behaviour.retry_after:g}"
+    return str(behaviour.retry_after)

@@ -28,6 +28,7 @@ EXTENSIONS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 _BANDS = 16
 _SUN, _HILL, _PANEL, _INK = range(_BANDS, _BANDS + 4)  # places in the palette, after the sky's
 _DRAWN_TEXT = 600  # characters; nobody reads more on a picture
+_LEGIBLE = 8  # pixels: a smaller caption is not worth its time
 _EM = 0.62  # width of a column in font sizes: a little above the mean, so that few lines are too long
 
 # Tried in this order for a prompt beyond ASCII, for Pillow's own font has nothing else.
@@ -156,6 +157,8 @@ def _paint_text(canvas: "ImageDraw.ImageDraw", motif: Motif, index: int) -> None
         canvas.text(
             (left + margin, top + margin + row * size * 5 // 4), line, fill=_INK, font=_font(text, size)
         )
+    if small < _LEGIBLE:
+        return
     caption = f"{printable(motif.caption)} · {index}"
     canvas.text((left + margin, bottom - margin - small), caption, fill=_SUN, font=_font(caption, small))
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
 from aiohttp import web
 
 from hinow_async.sandbox.app import Service
@@ -17,7 +16,8 @@ from hinow_async.sandbox.behaviour import Behaviour
 from hinow_async.sandbox.billing import Billing, RequestLog
 
 _LARGEST_BODY = 64 * 1024 * 1024  # bytes: reference images travel in requests
-_CLOSING = 5.0  # seconds that handlers and connections get to end
+_CLOSING = 5.0  # seconds that handlers get to end
+_LINGERING = 0.5  # seconds for clients to take the answers that were being written
 
 
 class Sandbox:
@@ -71,8 +71,11 @@ class Sandbox:
         return self._service.behaviour
 
     def change(self, **changes: Any) -> None:
-        """Behave differently from the next request on: any options of ``Behaviour``, from any thread."""
-        self._service.follow(attrs.evolve(self._service.behaviour, **changes))
+        """Behave differently from the next request on: any options of ``Behaviour``, from any thread.
+
+        Limits per minute and faults start anew when they are among *changes*, else they go on counting.
+        """
+        self._service.change(**changes)
 
     async def start(self) -> None:
         """Listen.
@@ -100,7 +103,7 @@ class Sandbox:
         await self._cancel_handlers()
         transports = [connection.transport for connection in server.connections]
         server.pre_shutdown()
-        await server.shutdown(_CLOSING)
+        await server.shutdown(_LINGERING)
         for transport in transports:
             if transport is not None:
                 transport.abort()  # else one whose client does not read would wait for ever
@@ -176,11 +179,13 @@ class _Keeper:
         if self._loop is not None and self._stopping is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # handed to the thread that waits for the start
+        except BaseException as error:  # handed to the thread that starts or stops it
             self._failure = error
         finally:
             self._started.set()
