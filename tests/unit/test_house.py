@@ -23,7 +23,7 @@ FLOORS = (
     {"_errors", "_options", "_secrets", "_version"},
     {"_models"},
     {"_protocol"},
-    {"_pool", "_limiter", "_budget", "_download"},
+    {"_pool", "_limiter", "_budget", "_download", "_hooks"},
     {"_call"},
     {"_resources"},
     {"_client"},
