@@ -1,7 +1,7 @@
 """How a sandbox behaves: one frozen object of options."""
 
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 import attrs
@@ -11,15 +11,37 @@ from hinow_async.sandbox.faults import Fault
 AnswerForm = Literal["envelope", "bare", "openai", "openai_b64", "data_uris"]
 LimitKind = Literal["bucket", "fixed", "sliding"]
 RetryAfter = Literal["right", "none"] | float
+Dollars = float | str | Decimal
 Latency = float | Callable[[Mapping[str, Any]], float]
 
 
-def _dollars(value: float | str | Decimal) -> Decimal:
+def _dollars(value: Dollars, names: str) -> Decimal:
     """Exact dollars: 0.1 is a tenth, not the binary number next to it."""
-    amount = Decimal(str(value))
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        amount = Decimal("nan")
     if not amount.is_finite() or amount < 0:
-        raise ValueError(f"dollars must be a number of at least 0, not {value!r}")
+        raise ValueError(f"{names} must be a number of at least 0, not {value!r}")
     return amount
+
+
+def _balance(value: Dollars | None) -> Decimal | None:
+    return None if value is None else _dollars(value, "balance")
+
+
+def _price(value: Dollars) -> Decimal:
+    return _dollars(value, "a price (price_per_image, price_per_chat)")
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ValueError(f"models and hosts must be sequences, not the single text {values!r}")
+    return tuple(values)
+
+
+def _faults(values: Iterable[Fault]) -> tuple[Fault, ...]:
+    return tuple(values)
 
 
 def _number(instance: object, attribute: "attrs.Attribute[Any]", value: Any) -> None:
@@ -52,12 +74,6 @@ def _whole(least: int) -> Any:
             raise ValueError(f"{attribute.name} must be a whole number of at least {least}, not {value!r}")
 
     return check
-
-
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(values, str):
-        raise ValueError(f"a sequence of names is needed, not the single text {values!r}")
-    return tuple(values)
 
 
 _optional = attrs.validators.optional
@@ -97,10 +113,10 @@ class Behaviour:
     """Of pictures: the contract's envelope, its data alone, OpenAI's form with URLs or with base64, or the
     envelope with data: URIs for URLs."""
 
-    balance: Decimal | None = attrs.field(default=None, converter=attrs.converters.optional(_dollars))
+    balance: Decimal | None = attrs.field(default=None, converter=_balance)
     """What the account holds at the start; a request that it cannot pay gets 402. None: enough."""
-    price_per_image: Decimal = attrs.field(default=Decimal("0.087"), converter=_dollars)
-    price_per_chat: Decimal = attrs.field(default=Decimal(0), converter=_dollars)
+    price_per_image: Decimal = attrs.field(default=Decimal("0.087"), converter=_price)
+    price_per_chat: Decimal = attrs.field(default=Decimal(0), converter=_price)
 
     models: tuple[str, ...] = attrs.field(default=(), converter=_names)
     """Models known beside the catalogue's own; they draw and they chat, and take any parameters."""
@@ -122,7 +138,7 @@ class Behaviour:
     """``Host`` headers accepted beside the sandbox's own, as ``name:port``: for a relay in front of it."""
     faults: tuple[Fault, ...] = attrs.field(
         default=(),
-        converter=tuple,
+        converter=_faults,
         validator=attrs.validators.deep_iterable(attrs.validators.instance_of(Fault)),
     )
     """What goes wrong, and when."""

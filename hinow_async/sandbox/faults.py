@@ -28,6 +28,10 @@ def _ordinals(when: Container[int] | Iterable[int] | None) -> Container[int] | N
     return frozenset(when)  # type: ignore[arg-type]  # a sequence, as the docstring asks
 
 
+def _pieces(sse: Iterable[str | bytes | float] | None) -> tuple[str | bytes | float, ...] | None:
+    return None if sse is None else tuple(sse)
+
+
 def _at_least(least: float) -> Any:
     return attrs.validators.optional(attrs.validators.ge(least))
 
@@ -99,9 +103,7 @@ class Fault:
     length: int | None = attrs.field(default=None, validator=_at_least(0))
     stall: float | None = attrs.field(default=None, validator=_at_least(0))
     raw: bytes | None = None
-    sse: tuple[str | bytes | float, ...] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(tuple)
-    )
+    sse: tuple[str | bytes | float, ...] | None = attrs.field(default=None, converter=_pieces)
     billed: bool | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -146,12 +146,12 @@ def _paint_landscape(canvas: "ImageDraw.ImageDraw", width: int, height: int, see
 def _paint_text(canvas: "ImageDraw.ImageDraw", motif: Motif, index: int) -> None:
     margin = max(2, min(motif.width, motif.height) // 24)
     left, top, right, bottom = margin, motif.height * 58 // 100, motif.width - margin, motif.height - margin
-    canvas.rectangle((left, top, right, bottom), fill=_PANEL)
     width, height = right - left - 2 * margin, bottom - top - 2 * margin
-    if width < 8 or height < 8:
-        return
-    text = printable(motif.prompt[:_DRAWN_TEXT])
     small = max(6, min(height // 8, width // 34))
+    if width < 8 or height - 2 * small < 8:
+        return
+    canvas.rectangle((left, top, right, bottom), fill=_PANEL)
+    text = printable(motif.prompt[:_DRAWN_TEXT])
     size, lines = fit(text, width, height - 2 * small)
     for row, line in enumerate(lines):
         canvas.text(

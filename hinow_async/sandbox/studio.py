@@ -23,7 +23,7 @@ class Studio:
         self._files = files
 
     async def draw(self, order: Order) -> Answer:
-        """The answer to an order of pictures, which are drawn when they are fetched unless they travel in it."""
+        """The answer to an order of pictures. They are drawn when fetched, unless they travel in it."""
         form, status = self.behaviour.answer_form, self.behaviour.status
         if form == "openai_b64":
             pictures = [{"b64_json": _base64(picture)} for picture in await self._pictures(order)]
