@@ -1,1 +1,133 @@
-"""Turn prompts into pictures on disk through HInow.ai."""
+"""Turn prompts into pictures on disk through HInow.ai: async, within every limit, never paying twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hinow_async._errors import (
+    APIConnectionError,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    BatchError,
+    BudgetExceededError,
+    ConfigurationError,
+    ConflictError,
+    DownloadError,
+    DownloadTooLargeError,
+    HinowError,
+    InsufficientBalanceError,
+    IntegrityError,
+    InternalServerError,
+    LedgerCorruptError,
+    LedgerLockedError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    SourceError,
+    UnsafeURLError,
+    URLExpiredError,
+)
+from hinow_async._models.account import Balance, Model, ModelCost
+from hinow_async._models.calls import AccountStats, AttemptRecord, CallInfo, CallRecord, ClientStats
+from hinow_async._models.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatRequest,
+    Choice,
+    Message,
+    Usage,
+)
+from hinow_async._models.images import (
+    GeneratedImage,
+    ImageOutcome,
+    ImageRequest,
+    ImageResult,
+    SavedImage,
+)
+from hinow_async._options import (
+    Account,
+    Budget,
+    DownloadPolicy,
+    Limits,
+    Network,
+    RetryPolicy,
+    Timeouts,
+)
+from hinow_async._version import __version__
+
+if TYPE_CHECKING:
+    from hinow_async._client import AsyncHinow
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APIResponseError",
+    "APIStatusError",
+    "APITimeoutError",
+    "Account",
+    "AccountStats",
+    "AsyncHinow",
+    "AttemptRecord",
+    "AuthenticationError",
+    "BadRequestError",
+    "Balance",
+    "BatchError",
+    "Budget",
+    "BudgetExceededError",
+    "CallInfo",
+    "CallRecord",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatRequest",
+    "Choice",
+    "ClientStats",
+    "ConfigurationError",
+    "ConflictError",
+    "DownloadError",
+    "DownloadPolicy",
+    "DownloadTooLargeError",
+    "GeneratedImage",
+    "HinowError",
+    "ImageOutcome",
+    "ImageRequest",
+    "ImageResult",
+    "InsufficientBalanceError",
+    "IntegrityError",
+    "InternalServerError",
+    "LedgerCorruptError",
+    "LedgerLockedError",
+    "Limits",
+    "Message",
+    "Model",
+    "ModelCost",
+    "Network",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "RetryPolicy",
+    "SavedImage",
+    "SourceError",
+    "Timeouts",
+    "URLExpiredError",
+    "UnsafeURLError",
+    "Usage",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the client when it is first asked for: aiohttp takes longer to import than all else."""
+    if name == "AsyncHinow":
+        from hinow_async._client import AsyncHinow  # noqa: PLC0415
+
+        globals()[name] = AsyncHinow
+        return AsyncHinow
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), "AsyncHinow"])

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
+from hinow_async._errors import APIError
 from hinow_async._models.calls import AccountStats
 from hinow_async._protocol.adaptive import Controller, Ticket
 from hinow_async._protocol.outcome import Event
@@ -65,9 +66,9 @@ class Parking:
 
     def __init__(self) -> None:
         self._until: dict[str | None, float] = {}
-        self.reasons: dict[str | None, str] = {}
+        self.reasons: dict[str | None, APIError] = {}
 
-    def park(self, model: str | None, now: float, reason: str) -> None:
+    def park(self, model: str | None, now: float, reason: APIError) -> None:
         """Keep calls away for a while, all of them or those of *model*."""
         self._until[model] = now + PARKED_FOR
         self.reasons[model] = reason
@@ -164,7 +165,7 @@ class Admission:
             pace_per_minute=self.controller.pace_per_minute,
             gate=max(0.0, self.controller.gate - now),
             held_by=self.controller.holding,
-            parked="; ".join(self.parking.reasons.values()) or None,
+            parked="; ".join(map(str, self.parking.reasons.values())) or None,
         )
 
 
@@ -284,7 +285,7 @@ class Limiter:
         if self._queue or account.bound:
             self._pump()
 
-    def park(self, account: Admission, model: str | None, reason: str) -> None:
+    def park(self, account: Admission, model: str | None, reason: APIError) -> None:
         """Keep calls away from an account that refused the key (of one *model*, or of all)."""
         account.parking.park(model, self._clock(), reason)
         self._fail_hopeless()

@@ -24,6 +24,7 @@ from yarl import URL
 
 from hinow_async._errors import ConfigurationError
 from hinow_async._options import Network, Timeouts
+from hinow_async._protocol.judge import Reply
 from hinow_async._protocol.urls import ForbiddenAddressError, is_public
 from hinow_async._secrets import Secret
 from hinow_async._version import __version__
@@ -123,26 +124,12 @@ class _Sessions:
                 connector.close()
 
 
-class Reply:
-    """An answer, read."""
-
-    __slots__ = ("body", "headers", "is_too_large", "is_whole", "status")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: bytes, *, is_whole: bool, is_too_large: bool
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.is_whole = is_whole
-        self.is_too_large = is_too_large
-
-
 class TransportError(Exception):
     """No answer came. It refers to nothing of aiohttp, whose errors hold the request's headers."""
 
-    def __init__(self, message: str, *, is_final: bool = False) -> None:
+    def __init__(self, message: str, *, is_final: bool = False, is_timeout: bool = False) -> None:
         super().__init__(message)
+        self.is_timeout = is_timeout
         self.is_final = is_final
         """Whether trying again is pointless: a certificate does not mend itself."""
 
@@ -158,7 +145,7 @@ def _translate(error: Exception) -> TransportError:
         is_cut = isinstance(error.__cause__, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError)
         return TransportError(f"TLS failed: {error}", is_final=not is_cut)
     if isinstance(error, TimeoutError):
-        return TransportError(f"connecting took too long: {error or type(error).__name__}")
+        return TransportError(f"connecting took too long: {error or type(error).__name__}", is_timeout=True)
     return TransportError(f"{error or type(error).__name__}")
 
 

@@ -16,7 +16,7 @@ from cattrs import Converter
 
 from hinow_async._models.account import Balance, Model, ModelCost
 from hinow_async._models.chat import CHAT_OPTIONS, ChatCompletion, ChatRequest, Choice, Message, Usage
-from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageRequest
+from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageDoor, ImageRequest
 from hinow_async._protocol import json
 from hinow_async._protocol.chat_images import find_images
 
@@ -144,8 +144,12 @@ def _kind(value: Any) -> str:
     )
 
 
-def image_answer(raw: Any) -> ImageAnswer:
+def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
     """Read the answer of POST /v1/images: envelope, bare data, or OpenAI's form.
+
+    Args:
+        raw: Decoded JSON.
+        door: What the pictures are to ask when they are read.
 
     Raises:
         WireError: it names no picture.
@@ -164,7 +168,7 @@ def image_answer(raw: Any) -> ImageAnswer:
         raise WireError("the answer names no pictures")
     if len(items) > MAX_IMAGES:
         raise WireError(f"the answer names {len(items)} pictures: no request asks for so many")
-    images = tuple(_image(item, index) for index, item in enumerate(items))
+    images = tuple([_image(item, index, door) for index, item in enumerate(items)])
     model, provider = _text(inner.get("model")), _text(inner.get("provider"))
     extra = {**outer, **inner}
     for name, value in (("model", model), ("provider", provider)):
@@ -173,22 +177,25 @@ def image_answer(raw: Any) -> ImageAnswer:
     return ImageAnswer(images=images, model=model, provider=provider, extra=extra)
 
 
-def _image(item: Any, index: int) -> GeneratedImage:
+def _image(item: Any, index: int, door: ImageDoor | None) -> GeneratedImage:
     if isinstance(item, str):
-        return picture(item, index)
+        return picture(item, index, door=door)
     if isinstance(item, dict):
         if isinstance(item.get("url"), str):
-            return picture(item["url"], index, _rest(item, "url"))
+            return picture(item["url"], index, _rest(item, "url"), door=door)
         if isinstance(item.get("b64_json"), str):
-            return GeneratedImage(index=index, encoded=item["b64_json"], extra=_rest(item, "b64_json"))
+            extra = _rest(item, "b64_json")
+            return GeneratedImage(index=index, encoded=item["b64_json"], extra=extra, door=door)
     raise WireError(f"picture {index} is neither a URL nor base64")
 
 
-def picture(url: str, index: int, extra: Mapping[str, Any] | None = None) -> GeneratedImage:
+def picture(
+    url: str, index: int, extra: Mapping[str, Any] | None = None, *, door: ImageDoor | None = None
+) -> GeneratedImage:
     """Make the picture of a URL; a `data:` URI is a picture that came inline."""
     if url[:5].lower() == "data:":
-        return GeneratedImage(index=index, encoded=url, extra=extra or {})
-    return GeneratedImage(url, index=index, extra=extra or {})
+        return GeneratedImage(index=index, encoded=url, extra=extra or {}, door=door)
+    return GeneratedImage(url, index=index, extra=extra or {}, door=door)
 
 
 def _object(raw: Any, what: str) -> dict[str, Any]:
@@ -316,8 +323,12 @@ def usage(raw: Any, _: Any = None) -> Usage:
     return Usage(**_read(_object(raw, "usage"), readers))
 
 
-def chat_completion(raw: Any, _: Any = None) -> ChatCompletion:
+def chat_completion(raw: Any, door: ImageDoor | None = None) -> ChatCompletion:
     """Read a whole chat answer, with the pictures found anywhere in its first choice.
+
+    Args:
+        raw: Decoded JSON.
+        door: What the pictures are to ask when they are read.
 
     Raises:
         WireError: it has no choices.
@@ -337,7 +348,9 @@ def chat_completion(raw: Any, _: Any = None) -> ChatCompletion:
         usage=usage(entry["usage"]) if isinstance(entry.get("usage"), dict) else None,
         created=_whole(entry.get("created")),
         object=_text(entry.get("object")),
-        images=tuple(picture(url, index) for index, url in enumerate(find_images(read[0].message))),
+        images=tuple(
+            picture(url, index, door=door) for index, url in enumerate(find_images(read[0].message))
+        ),
         extra=_rest(entry, "id", "model", "choices", "usage", "created", "object", "success"),
     )
 
@@ -406,7 +419,7 @@ def _register() -> None:
         ImageRequest: image_request_from_wire,
         ChatRequest: chat_request_from_wire,
         ImageAnswer: lambda raw, _: image_answer(raw),
-        ChatCompletion: chat_completion,
+        ChatCompletion: lambda raw, _: chat_completion(raw),
         Choice: choice,
         Message: message,
         Usage: usage,

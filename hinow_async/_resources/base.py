@@ -1,0 +1,135 @@
+"""What the resources share: the client's parts, and what the caller said for all calls of a view."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+
+from hinow_async._call import Call, CallOptions, Engine, Journal, Plan, Watcher
+from hinow_async._download import Downloader
+from hinow_async._errors import APIError, ConfigurationError
+from hinow_async._fetch import Fetch
+from hinow_async._models.account import Model
+from hinow_async._models.calls import CallRecord
+from hinow_async._options import RetryPolicy, check_headers, deadline_seconds
+from hinow_async._protocol import wire
+from hinow_async._protocol.urls import Origin
+
+_log = logging.getLogger("hinow_async")
+
+T = TypeVar("T")
+
+UNSET: Any = object()
+
+
+@attrs.define
+class Runtime:
+    """The parts of a client, shared by all its views."""
+
+    engine: Engine
+    downloader: Downloader
+    origins: Mapping[str, Origin]
+    """Origin of the API by name of the account: exempt from the rules for result URLs."""
+    is_closed: bool = False
+    _learning: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+    async def enter(self) -> None:
+        """Make ready for a call in the running event loop.
+
+        Raises:
+            ConfigurationError: the client is closed, or in use by another loop.
+        """
+        if self.is_closed:
+            raise ConfigurationError("the client is closed: make a new one")
+        pool = self.engine.pool
+        if not pool.is_ready():
+            await pool.enter()
+            self.engine.limiter.bind(asyncio.get_running_loop())
+
+    async def learn_prices(self, retry: RetryPolicy) -> None:
+        """Read the catalogue's prices, once; without them the model card's stand."""
+        prices = self.engine.purse.prices
+        async with self._learning:
+            if prices.has_catalogue:
+                return
+            try:
+                prices.learn(await self.models(retry=retry))
+            except APIError as error:
+                prices.learn(())
+                _log.warning("the catalogue, which prices are read from, cannot be had: %s", error)
+
+    async def models(self, *, retry: RetryPolicy, **how: Any) -> tuple[Model, ...]:
+        """Fetch the catalogue."""
+        account = self.engine.limiter.accounts[0]
+        return await Fetch(
+            engine=self.engine, account=account, path="/models", decode=wire.models, retry=retry, **how
+        ).run()
+
+
+@attrs.frozen(kw_only=True)
+class CallDefaults:
+    """What `with_options` may change."""
+
+    timeout: float | None = None
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
+
+
+@attrs.frozen(kw_only=True)
+class Extras:
+    """The arguments that every call takes, checked."""
+
+    timeout: float | None
+    idempotency_key: str | None = None
+    headers: Mapping[str, str] | None = None
+    journal: Journal | None = None
+    watcher: Watcher | None = None
+
+
+def checked_extras(
+    defaults: CallDefaults, timeout: Any, idempotency_key: str | None, headers: Mapping[str, str] | None
+) -> Extras:
+    """Check what was said about one call.
+
+    Raises:
+        ValueError: the timeout, the key or a header could not be sent.
+    """
+    check_headers(headers)
+    if idempotency_key is not None and not _is_header_safe(idempotency_key):
+        raise ValueError(
+            "idempotency_key must be 1 to 255 printable ASCII characters without spaces,"
+            f" not {idempotency_key!r}"
+        )
+    return Extras(
+        timeout=defaults.timeout if timeout is UNSET else deadline_seconds(timeout),
+        idempotency_key=idempotency_key,
+        headers=headers,
+    )
+
+
+def _is_header_safe(key: object) -> bool:
+    return (
+        isinstance(key, str)
+        and 1 <= len(key) <= 255
+        and key.isascii()
+        and key.isprintable()
+        and " " not in key
+    )
+
+
+async def run_call(
+    runtime: Runtime, defaults: CallDefaults, plan: Plan[T], extras: Extras
+) -> tuple[T, CallRecord]:
+    """Make one billable call."""
+    options = CallOptions(
+        deadline_after=extras.timeout,
+        retry=defaults.retry,
+        idempotency_key=extras.idempotency_key,
+        headers=extras.headers,
+        journal=extras.journal,
+        watcher=extras.watcher,
+    )
+    return await Call(runtime.engine, plan, options).run()

@@ -1,0 +1,314 @@
+"""Images: `generate`, `generate_many`, and what their results ask of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hinow_async._call import Plan
+from hinow_async._errors import DownloadError, HinowError
+from hinow_async._models.images import GeneratedImage, ImageOutcome, ImageRequest, ImageResult, SavedImage
+from hinow_async._pool import Sizes
+from hinow_async._protocol import json, wire
+from hinow_async._protocol.names import file_stem, safe_name
+from hinow_async._protocol.urls import Origin
+from hinow_async._protocol.wire import ImageAnswer
+from hinow_async._resources.base import (
+    UNSET,
+    CallDefaults,
+    Extras,
+    Runtime,
+    checked_extras,
+    run_call,
+)
+from hinow_async._resources.many import Item, Outcomes, Stream
+
+SIZES = Sizes(of_success=512 * 2**20, of_error=64 * 2**20)
+"""Pictures may come inline, as base64."""
+
+
+class Door:
+    """What results hold on to: saving and reading pictures, and nothing that could send a request."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def save(
+        self,
+        result: ImageResult,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> tuple[SavedImage, ...]:
+        """Write every picture of *result*, side by side; see `ImageResult.save`."""
+        await self._runtime.enter()
+        folder = await asyncio.to_thread(writable_folder, directory)
+        stem = _stem(result, name)
+        exempt = self._exempt(result.call.account)
+        saves = (
+            self._runtime.downloader.save(image, folder, stem, exempt=exempt, overwrite=overwrite)
+            for image in result.images
+        )
+        done = await asyncio.gather(*saves, return_exceptions=True)
+        saved = tuple(item for item in done if isinstance(item, SavedImage))
+        for item in done:
+            if isinstance(item, DownloadError):
+                item.saved = saved
+            if isinstance(item, BaseException):
+                raise item
+        return saved
+
+    async def read(self, image: GeneratedImage) -> bytes:
+        """Fetch one picture into memory, checked."""
+        await self._runtime.enter()
+        return await self._runtime.downloader.read(image, exempt=self._exempt(None))
+
+    async def stream(self, image: GeneratedImage) -> AsyncIterator[bytes]:
+        """Yield one picture in blocks."""
+        await self._runtime.enter()
+        async for block in self._runtime.downloader.stream(image, exempt=self._exempt(None)):
+            yield block
+
+    def _exempt(self, account: str | None) -> frozenset[Origin]:
+        """Return the origins that need not be public: that of the account that answered."""
+        origins = self._runtime.origins
+        if account is not None and account in origins:
+            return frozenset({origins[account]})
+        return frozenset(origins.values())
+
+
+def writable_folder(directory: str | os.PathLike[str]) -> Path:
+    """Make the folder if need be, and find out whether files can be put into it.
+
+    Raises:
+        OSError: it is a file, or cannot be written to.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def _stem(result: ImageResult, name: str | None) -> str:
+    if name is not None:
+        return safe_name(name)
+    body = wire.image_request_to_wire(result.request)
+    return file_stem(result.request.prompt, wire.fingerprint(body))
+
+
+class OutcomeMaker:
+    """Makes the outcome of one item of `generate_many`."""
+
+    def __init__(self, images: Images, door: Door, folder: Path | None, extras: Extras) -> None:
+        self._images = images
+        self._door = door
+        self._folder = folder
+        self._extras = extras
+
+    async def make(self, index: int, item: Any, state: Item) -> ImageOutcome:
+        """Make the call and save its pictures; a failure is an outcome.
+
+        Raises:
+            ValueError: the item is no request: the source is wrong.
+        """
+        request = as_request(item)
+        try:
+            result = await self._images.run(request, attrs.evolve(self._extras, watcher=state))
+        except (HinowError, ValueError) as error:
+            return ImageOutcome(index=index, request=request, error=error)
+        if self._folder is None:
+            return ImageOutcome(index=index, request=request, result=result)
+        return await self._save(index, request, result, state, self._folder)
+
+    async def _save(
+        self, index: int, request: ImageRequest, result: ImageResult, state: Item, folder: Path
+    ) -> ImageOutcome:
+        try:
+            saved = await self._door.save(result, folder, name=f"{index:06d}")
+        except DownloadError as error:
+            return ImageOutcome(
+                index=index, request=request, result=result, saved=tuple(error.saved), error=error
+            )
+        except OSError as error:
+            # The disk will take the next picture no more than this one: pay for no more.
+            state.stop(error)
+            return ImageOutcome(index=index, request=request, result=result, error=error)
+        return ImageOutcome(index=index, request=request, result=result, saved=saved)
+
+
+class Images:
+    """`client.images`."""
+
+    def __init__(self, runtime: Runtime, defaults: CallDefaults) -> None:
+        self._runtime = runtime
+        self._defaults = defaults
+        self._door = Door(runtime)
+
+    def _decode(self, raw: Any) -> ImageAnswer:
+        return wire.image_answer(raw, self._door)
+
+    async def generate(
+        self,
+        prompt: str | ImageRequest,
+        *,
+        model: str = UNSET,
+        quality: str | None = UNSET,
+        aspect_ratio: str | None = UNSET,
+        resolution: str | None = UNSET,
+        output_format: str | None = UNSET,
+        num_images: int | None = UNSET,
+        extra: Mapping[str, Any] = UNSET,
+        timeout: float | None = UNSET,
+        idempotency_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ImageResult:
+        """Have pictures made.
+
+        Args:
+            prompt: What to show, or a whole request, whose fields the keywords override.
+            model: Id with its namespace; by default the pinned snapshot.
+            quality: `low`, `medium` or `high`.
+            aspect_ratio: E.g. `16:9`.
+            resolution: `1k`, `2k` or `4k`.
+            output_format: `png`, `jpeg` or `webp`.
+            num_images: 1 to 10.
+            extra: Parameters that this library does not know, sent untouched.
+            timeout: Seconds for the whole call, queueing and retries included; None: no deadline.
+            idempotency_key: Sent with every try; by default a new one for each call.
+            headers: Extra headers.
+
+        Returns:
+            The answer; `await result.save("out")` puts its pictures on disk.
+
+        Raises:
+            ValueError: a value is impossible (before anything is sent).
+            APIError: the call failed; `.outcome` says whether it may have been billed.
+            BudgetExceededError: it could go over the budget; nothing was sent.
+        """
+        request = _request(prompt, model, quality, aspect_ratio, resolution, output_format, num_images, extra)
+        extras = checked_extras(self._defaults, timeout, idempotency_key, headers)
+        return await self.run(request, extras)
+
+    async def run(self, request: ImageRequest, extras: Extras) -> ImageResult:
+        """Make the call of a checked request (what batches build on)."""
+        await self._runtime.enter()
+        plan = image_plan(request, self._decode)
+        if self._runtime.engine.purse.needs_catalogue(request):
+            await self._runtime.learn_prices(self._defaults.retry)
+        answer, record = await run_call(self._runtime, self._defaults, plan, extras)
+        return ImageResult(
+            request,
+            answer.images,
+            answer.model,
+            answer.provider,
+            record,
+            extra=answer.extra,
+            door=self._door,
+        )
+
+    def generate_many(
+        self,
+        requests: Iterable[str | ImageRequest] | AsyncIterable[str | ImageRequest],
+        *,
+        save_to: str | os.PathLike[str] | None = None,
+        ordered: bool = False,
+        timeout: float | None = UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> Outcomes[ImageOutcome]:
+        """Have many requests made, as fast as the limits allow.
+
+        Enter what is returned with `async with`, then iterate it with `async for`: outcomes come as they
+        finish, failures too. Memory is that of the work in flight.
+
+        Args:
+            requests: Prompts or requests, from any iterable; pulled no further than the work needs.
+            save_to: A folder for the pictures, named `<position, six digits>-<index>.<ext>`.
+            ordered: Keep the order of the source.
+            timeout: Seconds per item, from its pull; None: no deadline.
+            headers: Extra headers.
+        """
+        extras = checked_extras(self._defaults, timeout, None, headers)
+
+        async def open_stream() -> Stream[ImageOutcome]:
+            await self._runtime.enter()
+            folder = None if save_to is None else await asyncio.to_thread(writable_folder, save_to)
+            limiter = self._runtime.engine.limiter
+            return Stream(
+                requests,
+                OutcomeMaker(self, self._door, folder, extras).make,
+                lambda: limiter.limit,
+                sum(account.max_in_flight for account in limiter.accounts),
+                ordered=ordered,
+            )
+
+        return Outcomes(open_stream)
+
+    async def save(
+        self,
+        result: ImageResult,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> tuple[SavedImage, ...]:
+        """Save the pictures of a result that lost its client (it was pickled); see `ImageResult.save`."""
+        return await self._door.save(result, directory, name=name, overwrite=overwrite)
+
+    async def read(self, image: GeneratedImage) -> bytes:
+        """Fetch a picture that lost its client into memory; see `GeneratedImage.read`."""
+        return await self._door.read(image)
+
+    def stream(self, image: GeneratedImage) -> AsyncIterator[bytes]:
+        """Yield a picture that lost its client in blocks; see `GeneratedImage.stream`."""
+        return self._door.stream(image)
+
+
+_NAMES = ("model", "quality", "aspect_ratio", "resolution", "output_format", "num_images", "extra")
+
+
+def _request(prompt: str | ImageRequest, *values: Any) -> ImageRequest:
+    given = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not UNSET}
+    if not isinstance(prompt, ImageRequest):
+        return ImageRequest(prompt, **given)
+    return attrs.evolve(prompt, **given) if given else prompt
+
+
+def as_request(item: Any) -> ImageRequest:
+    """Take a prompt for a request."""
+    return item if isinstance(item, ImageRequest) else ImageRequest(item)
+
+
+def image_plan(
+    request: ImageRequest, decode: Callable[[Any], ImageAnswer] = wire.image_answer
+) -> Plan[ImageAnswer]:
+    """Say what is sent for *request*.
+
+    Raises:
+        ValueError: *extra* holds something that is not JSON.
+    """
+    try:
+        body = json.dumps(wire.image_request_to_wire(request))
+    except ValueError as error:
+        raise ValueError(f"extra: {error}") from None
+    return Plan(
+        path="/images",
+        request=request,
+        model=request.model,
+        body=body,
+        weight=request.images_asked,
+        kind=("images", request.model, request.quality, request.resolution, request.num_images),
+        decode=decode,
+        count=_count,
+        sizes=SIZES,
+    )
+
+
+def _count(answer: ImageAnswer) -> int:
+    return len(answer.images)

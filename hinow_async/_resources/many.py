@@ -1,0 +1,326 @@
+"""Many calls at once, as one asynchronous iterator of outcomes.
+
+Workers pull the source, each only when one more call can be of use: as long as no more wait for a slot
+than are let through at once, and never more than two times what may be in flight beyond what the reader
+has taken. So the source stays lazy, memory stays bounded, a slow reader slows the work down, and the
+adaptive limiter always sees somebody waiting when it may grow.
+
+No task group stays open around the reader's block: it would wrap his errors in a group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from hinow_async._call import Call
+from hinow_async._errors import ConfigurationError
+
+_log = logging.getLogger("hinow_async")
+
+O = TypeVar("O")  # noqa: E741 - an outcome
+
+END: Any = object()
+
+
+class Source:
+    """Any iterable, sync or async, pulled one item at a time."""
+
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
+        self._async: AsyncIterator[Any] | None = None
+        self._sync: Iterator[Any] | None = None
+        if isinstance(items, AsyncIterable):
+            self._async = aiter(items)
+        elif isinstance(items, Iterable) and not isinstance(items, str | bytes):
+            self._sync = iter(items)
+        else:
+            raise ValueError(
+                f"requests must be an iterable of prompts or requests, not {type(items).__name__}"
+            )
+
+    async def pull(self) -> Any:
+        """Return the next item, or END."""
+        if self._sync is not None:
+            return next(self._sync, END)
+        assert self._async is not None  # noqa: S101 - one of the two is there
+        return await anext(self._async, END)
+
+    async def aclose(self) -> None:
+        """Close a generator, so that its `finally` runs now."""
+        if self._async is not None and hasattr(self._async, "aclose"):
+            await self._async.aclose()
+        elif self._sync is not None and hasattr(self._sync, "close"):
+            self._sync.close()
+
+
+class Item:
+    """One pulled item on its way; also what its call reports to (`_call.Watcher`)."""
+
+    __slots__ = ("_stream", "call", "is_granted", "task")
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        self._stream = stream
+        self.call: Call[Any] | None = None
+        self.is_granted = False
+        self.task: asyncio.Task[Any] | None = None
+
+    def on_granted(self, call: Call[Any]) -> None:
+        """The call is about to be sent, so one more item may wait in its place."""
+        self.call = call
+        if not self.is_granted:
+            self.is_granted = True
+            self._stream.on_left_queue()
+
+    def may_send(self) -> bool:
+        """Whether the call may be tried again."""
+        return not self._stream.is_stopped
+
+    def stop(self, error: Exception) -> None:
+        """Nothing more can be kept: send nothing more, and raise *error* when what is in flight is done."""
+        self._stream.fail(error)
+
+    @property
+    def is_maybe_paid(self) -> bool:
+        """Whether the call was sent without an answer that could be read."""
+        return self.call is not None and self.call.unknown_outcomes > 0
+
+
+class Stream(Generic[O]):
+    """Pulls a source with as many workers as are of use, and hands over outcomes."""
+
+    def __init__(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        run: Callable[[int, Any, Item], Awaitable[O]],
+        limit: Callable[[], int],
+        ceiling: int,
+        *,
+        ordered: bool,
+    ) -> None:
+        """Prepare; nothing is pulled yet.
+
+        Args:
+            items: The source.
+            run: Makes the outcome of the item at a position; it raises only to stop the whole stream.
+            limit: Calls that are let through at once now.
+            ceiling: Calls that may ever be in flight together.
+            ordered: Whether outcomes keep the order of the source.
+        """
+        self._source = Source(items)
+        self._run = run
+        self._limit = limit
+        self._most = 2 * ceiling
+        self._ordered = ordered
+        self._lock = asyncio.Lock()
+        self._ready: deque[O] = deque()
+        self._early: dict[int, O] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._items: set[Item] = set()
+        self._reader: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+        self._pulled = 0
+        self._taken = 0
+        self._next = 0
+        self._in_queue = 0
+        self._is_starting = False
+        self._is_exhausted = False
+        self.is_stopped = False
+
+    # -- the reader's side -------------------------------------------------------------------------
+
+    async def take(self) -> O:
+        """Return the next outcome.
+
+        Raises:
+            StopAsyncIteration: there are no more.
+        """
+        while not self._ready:
+            self._grow()
+            if not self._tasks:
+                await self._end()
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        self._taken += 1
+        outcome = self._ready.popleft()
+        self._grow()
+        return outcome
+
+    async def _end(self) -> None:
+        await self._source.aclose()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    def start(self) -> None:
+        """Begin to pull."""
+        self._grow()
+
+    def stop(self) -> None:
+        """Send nothing more: who still waits leaves the queue, what is in flight is finished."""
+        self.is_stopped = True
+        for item in self._items:
+            if not item.is_granted and item.task is not None:
+                item.task.cancel()
+
+    def fail(self, error: Exception) -> None:
+        """Stop, and raise *error* at the end."""
+        self._break(error)
+        self.stop()
+
+    async def aclose(self) -> tuple[int, int]:
+        """Cancel what is under way.
+
+        Returns:
+            Calls that may have been billed without a result, and outcomes that nobody took.
+        """
+        self.is_stopped = True
+        items = list(self._items)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._source.aclose()
+        untaken = len(self._ready) + len(self._early)
+        self._ready.clear()
+        self._early.clear()
+        return sum(item.is_maybe_paid for item in items), untaken
+
+    # -- the workers' side -------------------------------------------------------------------------
+
+    def _is_of_use(self) -> bool:
+        return not (
+            self._is_exhausted
+            or self.is_stopped
+            or self._in_queue >= self._limit()
+            or self._pulled - self._taken >= self._most
+        )
+
+    def _grow(self) -> None:
+        """Start one more worker if it is of use; it starts the next one in its turn."""
+        if not self._is_starting and self._is_of_use():
+            self._is_starting = True
+            task = asyncio.get_running_loop().create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._on_worker_left)
+
+    async def _work(self) -> None:
+        self._is_starting = False
+        while self._is_of_use():
+            item = await self._pull()
+            if item is END:
+                return
+            index = self._pulled
+            self._pulled += 1
+            self._in_queue += 1
+            await self._make(index, item)
+
+    async def _pull(self) -> Any:
+        async with self._lock:
+            if not self._is_of_use():
+                return END
+            try:
+                item = await self._source.pull()
+            except Exception as error:
+                self._break(error)
+                return END
+            if item is END:
+                self._is_exhausted = True
+            return item
+
+    def _break(self, error: BaseException) -> None:
+        self._is_exhausted = True
+        if self._error is None:
+            self._error = error
+
+    async def _make(self, index: int, item: Any) -> None:
+        state = Item(self)
+        state.task = asyncio.current_task()
+        self._items.add(state)
+        self._grow()
+        try:
+            outcome = await self._run(index, item, state)
+        except Exception as error:
+            self._break(error)
+            return
+        finally:
+            self._items.discard(state)
+            if not state.is_granted:
+                self._in_queue -= 1
+        self._deliver(index, outcome)
+
+    def on_left_queue(self) -> None:
+        """One call less waits."""
+        self._in_queue -= 1
+        self._grow()
+
+    def _deliver(self, index: int, outcome: O) -> None:
+        if not self._ordered:
+            self._ready.append(outcome)
+        else:
+            self._early[index] = outcome
+            while self._next in self._early:
+                self._ready.append(self._early.pop(self._next))
+                self._next += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def _on_worker_left(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            self._is_starting = False
+        elif (error := task.exception()) is not None:
+            self._break(error)
+        self._wake()
+
+
+class Outcomes(Generic[O]):
+    """What `generate_many` returns: enter it with `async with`, then iterate it with `async for`."""
+
+    def __init__(self, open_stream: Callable[[], Awaitable[Stream[O]]]) -> None:
+        self._open = open_stream
+        self._stream: Stream[O] | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._stream is not None:
+            raise ConfigurationError("these outcomes were entered before: call generate_many again")
+        self._stream = await self._open()
+        self._stream.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        maybe_paid, untaken = await self._entered().aclose()
+        if maybe_paid or untaken:
+            _log.warning(
+                "left early: %d calls in flight were cancelled and may have been billed,"
+                " %d results that were ready were not taken",
+                maybe_paid,
+                untaken,
+            )
+
+    def __aiter__(self) -> AsyncIterator[O]:
+        self._entered()
+        return self
+
+    async def __anext__(self) -> O:
+        return await self._entered().take()
+
+    def stop(self) -> None:
+        """Send nothing more; the iteration ends when what is in flight is done."""
+        self._entered().stop()
+
+    def _entered(self) -> Stream[O]:
+        if self._stream is None:
+            raise ConfigurationError(
+                "enter the outcomes first: async with client.images.generate_many(...) as outcomes"
+            )
+        return self._stream
