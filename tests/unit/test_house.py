@@ -1,12 +1,14 @@
 """The rules of the house (CONTRIBUTING.md), read from the source: who may know whom, who may wait."""
 
 import ast
+import asyncio
+import functools
 import graphlib
-import importlib
 import inspect
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 
 import hinow_async
 from hinow_async._version import __version__
+from hinow_async.sandbox import Behaviour, Sandbox
 
 PACKAGE = Path(hinow_async.__file__).parent
 PROJECT = PACKAGE.parent
@@ -108,8 +111,13 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
         yield from running(child)
 
 
-def imports(path: Path) -> Iterator[Import]:
+@functools.cache
+def imports(path: Path) -> tuple[Import, ...]:
     """All imports of a file, inside functions too; `from a import b` gives `a.b` where that is a module."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[Import]:
     for node in running(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -233,31 +241,41 @@ def test_the_version_is_in_the_change_log():
     assert [heading for heading in headings if heading.startswith(f"[{__version__}] - ")] != []
 
 
-def python_examples() -> list[tuple[str, str]]:
-    """The fenced Python of all pages: where it stands, and the code."""
-    found = []
-    for page in sorted((PROJECT / "docs").rglob("*.md")):
-        for number, block in enumerate(page.read_text("utf-8").split("```python")[1:], 1):
-            code = block.split("\n", 1)[1].split("\n```")[0]
-            found.append((f"{page.relative_to(PROJECT)}, example {number}", code))
-    return found
+def examples(page: Path) -> list[str]:
+    """The fenced Python of a page."""
+    blocks = page.read_text("utf-8").split("```python")[1:]
+    return [block.split("\n", 1)[1].split("\n```")[0] for block in blocks]
 
 
-EXAMPLES = python_examples()
+PAGES = [
+    page for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))) if examples(page)
+]
 
 
-@pytest.mark.parametrize(("place", "code"), EXAMPLES, ids=[place for place, _ in EXAMPLES])
-def test_examples_use_public_names_that_exist(place, code):
-    """An example is Python, with `await` as in a notebook; what it imports is public and there."""
-    tree = compile(code, place, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    wanted = [
-        (node.module, alias.name)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("hinow_async")
-        for alias in node.names
-    ]
-    assert [module for module, _ in wanted if "._" in module] == []
-    assert [pair for pair in wanted if not hasattr(importlib.import_module(pair[0]), pair[1])] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+async def test_the_examples_run(page, tmp_path, monkeypatch):
+    """The examples of a page run in their order, as in a notebook whose `client` speaks to a sandbox."""
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.jsonl").write_text('{"prompt": "A lighthouse"}\n{"prompt": "A harbour"}\n', "utf-8")
+    async with Sandbox(Behaviour(picture_size=64)) as sandbox:
+        monkeypatch.setenv("HINOW_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("HINOW_API_KEY", sandbox.api_key)
+        async with hinow_async.AsyncHinow() as client:
+            cells: dict[str, object] = {}
+            for code in examples(page):
+                assert "hinow_async._" not in code
+                cells["client"] = client
+                await run_cell(code, cells)
+
+
+async def run_cell(code: str, cells: dict[str, object]) -> None:
+    """Run code that may `await` at top level; code that does not gets a thread, where no loop runs."""
+    compiled = compile(code, "example", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    cell = types.FunctionType(compiled, cells)
+    if compiled.co_flags & inspect.CO_COROUTINE:
+        await cell()
+    else:
+        await asyncio.to_thread(cell)
 
 
 def test_the_demo_prompts_are_valid():
