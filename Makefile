@@ -67,7 +67,7 @@ lint: $(ready)-lint
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check .
 
-types: $(ready)-test $(ready)-lint
+types: $(ready)-lint
 	@$(BIN)/mypy
 
 docs: $(ready)-docs
