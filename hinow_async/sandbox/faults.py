@@ -70,7 +70,8 @@ class Fault:
     - ``stall``: is silent for so long in the middle of the body (after ``truncate`` bytes when given);
     - ``raw``: these bytes go to the socket instead of any HTTP answer (then ``stall``, then the end);
     - ``sse``: a stream of exactly these pieces (str or bytes); a number among them is a pause in seconds.
-      With ``drop="after"`` the connection is cut after the last piece.
+      With ``drop="after"`` the connection is cut after the last piece. With a ``Content-Type`` in ``headers``
+      it is any body that comes bit by bit.
 
     ``billed`` says whether the struck request is paid for. By default it is, except for ``drop="before"``,
     a ``status`` of 300 to 499, and 501, 503, 505 and 529, by which a service says that it did nothing.

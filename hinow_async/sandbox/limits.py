@@ -131,5 +131,5 @@ def retry_after(behaviour: Behaviour, wait: float | None) -> str | None:
     if behaviour.retry_after == "none":
         return None
     if behaviour.retry_after == "right":
-        return None if wait is None else str(math.ceil(wait))  # whole seconds: RFC 9110, section 10.2.3
+        return None if wait is None else str(math.ceil(round(wait, 6)))  # RFC 9110, section 10.2.3
     return str(behaviour.retry_after)
