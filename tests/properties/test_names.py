@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hinow_async._protocol.names import extension, file_stem, fold, numbered, safe_name, slug
 
 HOSTILE_TEXT = (
-    r"../x|/etc/x|..\x|C:x|C:\x|\\host\x|CON|con|nul.png|NUL .txt|COM1|LPT9.x|a:b|a|A|x.|x |x...|.|..||-rf|--|~"
-    r"|~root|.hidden|*|?|<a>|"
+    r"../x|/etc/x|..\x|C:x|C:\x|\\host\x|CON|con|nul.png|NUL .txt|COM1|LPT9.x|a:b|a|A|x.|x |x...|.|..||-rf"
+    r"|--|~|~root|.hidden|*|?|<a>|"
     r'"a"|a/b|a\b| a|%2e%2e|con-0|item|_con|CLOCK$'
     "|a\0b|a\nb|a\x1b]0;b|a\u202eb|a\u200db|a\x85b|a\u00a0b|a\u2028b|com\u00b9"
     "|e\u0301|\u00e9|\ud800|\ud800\udc00|\uffff|\U0001d11e|\U0001f680|\U0001f469\u200d\U0001f680|日本"

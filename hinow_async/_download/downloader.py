@@ -1,0 +1,402 @@
+"""The downloader: pictures to disk, into memory, or through, with as many side by side as the policy says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import attrs
+
+from hinow_async._download.part import NotDurableError, Part
+from hinow_async._download.transfer import BLOCK, DownloadSessions, Piece, Transfer
+from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityError
+from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
+from hinow_async._options import DownloadPolicy
+from hinow_async._protocol.backoff import backoff
+from hinow_async._protocol.pictures import PictureCheck, PictureFacts
+from hinow_async._protocol.urls import Origin, check_url, origin_of
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that are there, and how many there will be, if known. It must not wait."""
+
+_T = TypeVar("_T")
+
+_CLEANING: Final = 5.0
+"""Seconds that a cancelled caller waits for its temporary file to go; a disk that hangs does it later."""
+_MOST_THREADS: Final = 32
+
+logger = logging.getLogger("hinow_async")
+
+
+def jittered_pause(tries: int) -> float:
+    """Seconds before a file is asked for again: half a second at first, ten at most."""
+    return backoff(tries, 0.5, 10.0, random.random())  # noqa: S311 - spreads tries, hides nothing
+
+
+class _Sink(Protocol):
+    """Where the bytes of a picture go."""
+
+    check: PictureCheck
+
+    def write(self, piece: Piece) -> None:
+        """Take the next bytes; a piece at offset 0 makes those before it void."""
+
+
+class _Memory:
+    """Bytes that stay in memory."""
+
+    def __init__(self) -> None:
+        self.check = PictureCheck()
+        self.blocks: list[bytes] = []
+
+    def write(self, piece: Piece) -> None:
+        if piece.offset == 0:
+            self.check, self.blocks = PictureCheck(), []
+        for block in piece.blocks:
+            self.check.feed(block)
+        self.blocks += piece.blocks
+
+
+class _Threads:
+    """Threads for what blocks; a forked child, which has none of its parent's threads, makes its own."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def run(self, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
+        """Start *function* in a thread."""
+        if self._pool is None or self._pid != os.getpid():
+            self._pool, self._pid = ThreadPoolExecutor(self._most, "hinow-files"), os.getpid()
+        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+        # An error that nobody waits for any more, for the caller was cancelled or has another, is not news.
+        future.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return future
+
+    def close(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.shutdown(wait=False)
+        self._pool = None
+
+
+@attrs.frozen
+class _Job:
+    """One picture to be kept, and how."""
+
+    image: GeneratedImage
+    directory: Path
+    stem: str
+    exempt: frozenset[Origin]
+    overwrite: bool
+    report: Progress | None
+
+
+class Downloader:
+    """Fetches pictures, whole or not at all. May be used by one event loop after another.
+
+    Args:
+        sessions: Gives out the HTTP sessions of the running loop.
+        policy: How many at once, how large, how long, how often.
+        idle: Seconds between two pieces of a body; None: no limit.
+        pause: Seconds to wait after so many tries in succession that brought nothing (1, 2, ...).
+    """
+
+    def __init__(
+        self,
+        sessions: DownloadSessions,
+        policy: DownloadPolicy,
+        idle: float | None,
+        *,
+        pause: Callable[[int], float] = jittered_pause,
+    ) -> None:
+        self._sessions = sessions
+        self._policy = policy
+        self._idle = idle
+        self._pause = pause
+        self._allowed = frozenset(origin_of(origin) for origin in policy.allowed_origins)
+        self._threads = _Threads(min(policy.max_in_flight, _MOST_THREADS))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(policy.max_in_flight)
+        self._warned: set[tuple[str, str]] = set()
+
+    async def save(
+        self,
+        image: GeneratedImage,
+        directory: Path,
+        stem: str,
+        *,
+        exempt: frozenset[Origin] = frozenset(),
+        overwrite: bool = False,
+        asked: ImageFormat | None = None,
+        on_progress: Progress | None = None,
+    ) -> SavedImage:
+        """Write a picture to `<stem>-<index>.<ext>` in *directory*: hashed, checked, durable, in one step.
+
+        Args:
+            image: The picture; one that came inline goes the same way.
+            directory: Made if it is not there.
+            stem: A valid stem of a file name (`safe_name`, `file_stem`).
+            exempt: Origins that are fetched from as they are: that of the account that answered.
+            overwrite: Replace a file of that name, instead of adopting it or taking the next number.
+            asked: The format that was asked for; another one is kept under its true extension, and said.
+            on_progress: See `Progress`.
+
+        Raises:
+            DownloadError: it cannot be had whole, with `.url` (without its query) and `.path`.
+            OSError: it cannot be kept.
+        """
+        job = _Job(image, Path(directory), stem, exempt, overwrite, _guarded(on_progress))
+        async with self._slot():
+            try:
+                saved = await self._save(job)
+            except DownloadError as error:
+                error.path = job.directory / f"{stem}-{image.index}"
+                raise
+        self._compare(asked, saved)
+        return saved
+
+    async def read(self, image: GeneratedImage, *, exempt: frozenset[Origin] = frozenset()) -> bytes:
+        """Return a picture's bytes, checked to be a whole picture.
+
+        Raises:
+            DownloadError: it cannot be had whole.
+        """
+        async with self._slot():
+            if image.url is None:
+                data, _ = await self._threads.run(self._decode, image)
+                return data
+            memory = _Memory()
+            transfer = self._transfer(image.url, exempt)
+            try:
+                await _deliver(transfer, memory, lambda piece: _now(memory.write, piece), None)
+            finally:
+                transfer.close()
+            return memory.blocks[0] if len(memory.blocks) == 1 else b"".join(memory.blocks)
+
+    async def stream(
+        self, image: GeneratedImage, *, exempt: frozenset[Origin] = frozenset()
+    ) -> AsyncIterator[bytes]:
+        """Yield a picture's bytes as they come; the last block only once the whole was checked.
+
+        Raises:
+            DownloadError: it cannot be had whole; what was yielded is then of no use.
+        """
+        async with self._slot():
+            if image.url is None:
+                data, _ = await self._threads.run(self._decode, image)
+                for start in range(0, len(data), BLOCK):
+                    yield data[start : start + BLOCK]
+                return
+            async for block in self._stream(image.url, exempt):
+                yield block
+
+    def close(self) -> None:
+        """Let the threads go; downloads under way are finished."""
+        self._threads.close()
+
+    # --- the three ways -----------------------------------------------------------------------------------
+
+    async def _save(self, job: _Job) -> SavedImage:
+        with contextlib.suppress(NotDurableError):
+            return await self._save_once(job)
+        try:
+            return await self._save_once(job)
+        except NotDurableError as error:
+            problem = error.__cause__ or error
+        raise problem
+
+    async def _save_once(self, job: _Job) -> SavedImage:
+        part = Part(job.directory, job.stem, job.image.index)
+        has_ended = False
+        try:
+            facts = await self._fill(part, job)
+            saved = await self._threads.run(lambda: part.place(facts, overwrite=job.overwrite))
+            has_ended = True
+            return saved
+        finally:
+            if not has_ended:
+                # In its thread, whatever becomes of the waiting, and after all that is under way there.
+                await asyncio.wait({self._threads.run(part.discard)}, timeout=_CLEANING)
+
+    async def _fill(self, part: Part, job: _Job) -> PictureFacts:
+        if job.image.url is None:
+            data, facts = await self._threads.run(self._decode, job.image)
+            await self._threads.run(part.write, Piece(0, [data], len(data)))
+            if job.report is not None:
+                job.report(len(data), len(data))
+            return facts
+        transfer = self._transfer(job.image.url, job.exempt)
+        try:
+            return await _deliver(
+                transfer, part, lambda piece: self._threads.run(part.write, piece), job.report
+            )
+        finally:
+            transfer.close()
+
+    async def _stream(self, url: str, exempt: frozenset[Origin]) -> AsyncIterator[bytes]:
+        transfer = self._transfer(url, exempt)
+        clock = asyncio.get_running_loop().time
+        follower = _Follower(transfer)
+        try:
+            while True:
+                try:
+                    while (piece := await transfer.next_piece()) is not None:
+                        for block in follower.take(piece):
+                            before = clock()
+                            yield block
+                            transfer.extend(clock() - before)
+                    follower.check.finish()
+                    break
+                except IntegrityError as error:
+                    if error.url is not None:  # the transfer's own last word
+                        raise
+                    problem = error
+                await transfer.refuse(problem)
+            for block in follower.rest():
+                yield block
+        finally:
+            transfer.close()
+
+    # --- parts of them ------------------------------------------------------------------------------------
+
+    def _slot(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # waiters of a loop that was closed are dropped with it
+            self._loop, self._slots = loop, asyncio.Semaphore(self._policy.max_in_flight)
+        return self._slots
+
+    def _transfer(self, url: str, exempt: frozenset[Origin]) -> Transfer:
+        allowed = exempt | self._allowed
+        source = check_url(url, allowed)
+        return Transfer(
+            self._sessions, source, allowed, policy=self._policy, idle=self._idle, pause=self._pause
+        )
+
+    def _decode(self, image: GeneratedImage) -> tuple[bytes, PictureFacts]:
+        """Decode a picture that came inline, and judge it. Runs in a thread."""
+        most = self._policy.max_bytes
+        # Four characters of base64 hold three bytes: what must be too large is not decoded at all.
+        if image.encoded is not None and len(image.encoded) * 3 // 4 > most + 1024:
+            raise DownloadTooLargeError(f"the inline picture is larger than {most:,} bytes")
+        data = image.data
+        if data is None:
+            raise DownloadError("this picture has neither a URL nor data")
+        if len(data) > most:
+            raise DownloadTooLargeError(f"the inline picture is larger than {most:,} bytes")
+        check = PictureCheck()
+        check.feed(data)
+        return data, check.finish()
+
+    def _compare(self, asked: str | None, saved: SavedImage) -> None:
+        if asked is None or asked == saved.format or (asked, saved.format) in self._warned:
+            return
+        self._warned.add((asked, saved.format))
+        logger.warning(
+            "%s was asked for and %s came: pictures are saved under their true extension", asked, saved.format
+        )
+
+
+class _Follower:
+    """What `stream` must know to yield no byte twice and no byte of another version."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self.check = PictureCheck()
+        self._transfer = transfer
+        self._etag: str | None = None
+        self._yielded = 0
+        self._skip = 0
+        self._held: list[bytes] = []
+
+    def take(self, piece: Piece) -> list[bytes]:
+        """Take the next bytes; return those that may be yielded now."""
+        if piece.offset == 0:
+            self._begin()
+        ready, fresh = self._held, []
+        for block in piece.blocks:
+            self.check.feed(block)
+            new = block[self._skip :]
+            self._skip -= len(block) - len(new)
+            fresh += [new] if new else []
+        if not fresh:
+            return []
+        self._held = fresh
+        self._yielded += sum(map(len, ready))
+        return ready
+
+    def rest(self) -> list[bytes]:
+        """Return what was held back."""
+        return self._held
+
+    def _begin(self) -> None:
+        etag = self._transfer.version.etag
+        if self._yielded and (etag is None or etag != self._etag):
+            raise DownloadError("the server began the file anew, and part of it had already been handed on")
+        self.check, self._etag = PictureCheck(), etag
+        self._skip, self._held = self._yielded, []
+
+
+async def _deliver(
+    transfer: Transfer,
+    sink: _Sink,
+    write: Callable[[Piece], asyncio.Future[None]],
+    report: Progress | None,
+) -> PictureFacts:
+    """Bring a whole picture to its sink; bytes that are none are fetched anew, once."""
+    while True:
+        try:
+            await _pump(transfer, write, report)
+            return sink.check.finish()
+        except IntegrityError as error:
+            if error.url is not None:  # the transfer's own last word
+                raise
+            problem = error
+        await transfer.refuse(problem)
+
+
+async def _pump(
+    transfer: Transfer, write: Callable[[Piece], asyncio.Future[None]], report: Progress | None
+) -> None:
+    """Write each piece while the next one is read. A slow disk slows the reading: one piece waits at most."""
+    writing: asyncio.Future[None] | None = None
+    while (piece := await transfer.next_piece()) is not None:
+        if writing is not None:
+            await writing
+        writing = write(piece)
+        if report is not None:
+            report(transfer.offset, transfer.version.total)
+    if writing is not None:
+        await writing
+
+
+def _now(function: Callable[[Piece], None], piece: Piece) -> asyncio.Future[None]:
+    """Do it here and now, in the shape of something that is waited for."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    function(piece)
+    done.set_result(None)
+    return done
+
+
+def _guarded(report: Progress | None) -> Progress | None:
+    """A progress callback that fails is logged once and not called again."""
+    if report is None:
+        return None
+    live = [report]
+
+    def call(done: int, total: int | None) -> None:
+        try:
+            for one in live:
+                one(done, total)
+        except Exception:
+            live.clear()
+            logger.exception("on_progress failed, and is not called again for this file")
+
+    return call
