@@ -202,6 +202,7 @@ class Limiter:
         self.accounts = tuple(accounts)
         self._clock = clock
         self._only = self.accounts[0] if len(self.accounts) == 1 else None
+        self._has_exact_limits = any(account.pacing is not None for account in self.accounts)
         self._queue: list[tuple[int, Waiter]] = []
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._dead = 0
@@ -224,7 +225,7 @@ class Limiter:
         Raises:
             ValueError: it would wait without end.
         """
-        if not any(account.fits(weight) for account in self.accounts):
+        if self._has_exact_limits and not any(account.fits(weight) for account in self.accounts):
             raise ValueError(
                 f"num_images={weight} is more than the limits per minute let through in a whole minute:"
                 " raise images_per_minute, or split the request"

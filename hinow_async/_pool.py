@@ -179,9 +179,7 @@ async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
         raise
     is_too_large = size > bound
     if is_too_large or not is_whole:
-        response.close()
-    else:
-        response.release()
+        response.close()  # one that was read to its end has given its connection back by itself
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     return Reply(response.status, response.headers, body, is_whole=is_whole, is_too_large=is_too_large)
 

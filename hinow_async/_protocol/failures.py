@@ -49,6 +49,8 @@ Redact = Callable[[str], str]
 
 def printable(text: str, most: int) -> str:
     """Cut *text* and escape what could move a terminal's cursor or reverse its writing."""
+    if len(text) <= most and text.isprintable():
+        return text
     cut = text[:most] + ("..." if len(text) > most else "")
     return "".join(char if char.isprintable() or char == "\n" else _escape(char) for char in cut)
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+_decode = json.JSONDecoder().decode
+_BOM = "\ufeff"
+
 
 class MalformedJSONError(ValueError):
     """Bytes that are not one JSON document."""
@@ -17,7 +22,7 @@ def dumps(value: Any) -> bytes:
         ValueError: *value* holds NaN, an infinity, a cycle or a type that JSON does not have.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _encode(value)
     except TypeError as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
@@ -40,7 +45,8 @@ def loads(data: bytes) -> Any:
         MalformedJSONError: it is none, or is nested too deeply, or holds a number of too many digits.
     """
     try:
-        return json.loads(data)
+        # UTF-8, as RFC 8259 wants it; `json.loads` would guess the encoding anew for each answer.
+        return _decode(data.decode().removeprefix(_BOM))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
     # Raised outside of the handler: the context would keep the whole body alive in its frames.

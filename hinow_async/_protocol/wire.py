@@ -39,7 +39,7 @@ class UnsuccessfulError(WireError):
     """A 2xx whose envelope says `success: false`."""
 
 
-@attrs.frozen
+@attrs.define  # not frozen: one is made per call, and only to be taken apart
 class ImageAnswer:
     """What an image answer says, before it is joined with its request."""
 
@@ -133,7 +133,10 @@ def _open_envelope(raw: Any) -> tuple[Any, dict[str, Any]]:
         raise UnsuccessfulError(message or "success is false", code=code, type=kind)
     if "data" not in raw:
         return raw, {}
-    return raw["data"], _rest(raw, "data", "success")
+    outer = dict(raw)
+    data = outer.pop("data")
+    outer.pop("success", None)
+    return data, outer
 
 
 def _kind(value: Any) -> str:
@@ -155,13 +158,14 @@ def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
         WireError: it names no picture.
     """
     data, outer = _open_envelope(raw)
-    if isinstance(data, list):
-        items: Any = data
-        inner = outer
-        outer = {}
-    elif isinstance(data, dict):
-        items = data.get("urls", data.get("images"))
-        inner = _rest(data, "urls", "images", "success")
+    if isinstance(data, dict):
+        inner = dict(data)
+        items: Any = inner.pop("urls", None)
+        if items is None:
+            items = inner.pop("images", None)
+        inner.pop("success", None)
+    elif isinstance(data, list):
+        items, inner, outer = data, outer, {}
     else:
         raise WireError(f"data should hold pictures, but is {_kind(data)}")
     if not isinstance(items, list) or not items:
@@ -169,12 +173,9 @@ def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
     if len(items) > MAX_IMAGES:
         raise WireError(f"the answer names {len(items)} pictures: no request asks for so many")
     images = tuple([_image(item, index, door) for index, item in enumerate(items)])
-    model, provider = _text(inner.get("model")), _text(inner.get("provider"))
-    extra = {**outer, **inner}
-    for name, value in (("model", model), ("provider", provider)):
-        if value is not None:
-            del extra[name]
-    return ImageAnswer(images=images, model=model, provider=provider, extra=extra)
+    model = inner.pop("model") if isinstance(inner.get("model"), str) else None
+    provider = inner.pop("provider") if isinstance(inner.get("provider"), str) else None
+    return ImageAnswer(images, model, provider, {**outer, **inner} if outer else inner)
 
 
 def _image(item: Any, index: int, door: ImageDoor | None) -> GeneratedImage:

@@ -11,7 +11,7 @@ from hinow_async._limiter import Admission
 from hinow_async._models.account import Balance, Model
 from hinow_async._models.images import check_model
 from hinow_async._protocol import wire
-from hinow_async._resources.base import UNSET, CallDefaults, Runtime, checked_extras
+from hinow_async._resources.base import UNSET, CallDefaults, Runtime, call_options
 
 
 class Models:
@@ -29,10 +29,10 @@ class Models:
         Raises:
             APIError: no usable answer came. Nothing is ever billed.
         """
-        extras = checked_extras(self._defaults, timeout, None, headers)
+        options = call_options(self._defaults, timeout, None, headers)
         await self._runtime.enter()
         models = await self._runtime.models(
-            retry=self._defaults.retry, timeout=extras.timeout, headers=extras.headers
+            retry=self._defaults.retry, timeout=options.timeout, headers=options.headers
         )
         self._runtime.engine.purse.prices.learn(models)
         return models
@@ -48,7 +48,7 @@ class Models:
             ValueError: *model* is no id.
         """
         check_model(model)
-        extras = checked_extras(self._defaults, timeout, None, headers)
+        options = call_options(self._defaults, timeout, None, headers)
         await self._runtime.enter()
         # Each segment is escaped on its own: an escaped slash answers 404 (contract, GET /v1/models/{id}).
         path = "/".join(urllib.parse.quote(part, safe="") for part in model.split("/"))
@@ -58,8 +58,8 @@ class Models:
             path=f"/models/{path}",
             decode=wire.model,
             retry=self._defaults.retry,
-            timeout=extras.timeout,
-            headers=extras.headers,
+            timeout=options.timeout,
+            headers=options.headers,
         ).run()
 
 
@@ -67,7 +67,7 @@ async def fetch_balance(
     runtime: Runtime, defaults: CallDefaults, account: Admission, timeout: Any, headers: Any
 ) -> Balance:
     """Fetch what is left on *account*."""
-    extras = checked_extras(defaults, timeout, None, headers)
+    options = call_options(defaults, timeout, None, headers)
     await runtime.enter()
     return await Fetch(
         engine=runtime.engine,
@@ -75,6 +75,6 @@ async def fetch_balance(
         path="/balance",
         decode=wire.balance,
         retry=defaults.retry,
-        timeout=extras.timeout,
-        headers=extras.headers,
+        timeout=options.timeout,
+        headers=options.headers,
     ).run()

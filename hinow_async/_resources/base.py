@@ -5,23 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from hinow_async._call import Call, CallOptions, Engine, Journal, Plan, Watcher
+from hinow_async._call import CallOptions, Engine
 from hinow_async._download import Downloader
 from hinow_async._errors import APIError, ConfigurationError
 from hinow_async._fetch import Fetch
 from hinow_async._models.account import Model
-from hinow_async._models.calls import CallRecord
 from hinow_async._options import RetryPolicy, check_headers, deadline_seconds
 from hinow_async._protocol import wire
 from hinow_async._protocol.urls import Origin
 
 _log = logging.getLogger("hinow_async")
-
-T = TypeVar("T")
 
 UNSET: Any = object()
 
@@ -36,6 +33,11 @@ class Runtime:
     """Origin of the API by name of the account: exempt from the rules for result URLs."""
     is_closed: bool = False
     _learning: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `enter` has nothing to do; it is asked before every call."""
+        return not self.is_closed and self.engine.pool.is_ready()
 
     async def enter(self) -> None:
         """Make ready for a call in the running event loop.
@@ -78,33 +80,24 @@ class CallDefaults:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
 
 
-@attrs.frozen(kw_only=True)
-class Extras:
-    """The arguments that every call takes, checked."""
-
-    timeout: float | None
-    idempotency_key: str | None = None
-    headers: Mapping[str, str] | None = None
-    journal: Journal | None = None
-    watcher: Watcher | None = None
-
-
-def checked_extras(
+def call_options(
     defaults: CallDefaults, timeout: Any, idempotency_key: str | None, headers: Mapping[str, str] | None
-) -> Extras:
+) -> CallOptions:
     """Check what was said about one call.
 
     Raises:
         ValueError: the timeout, the key or a header could not be sent.
     """
-    check_headers(headers)
+    if headers is not None:
+        check_headers(headers)
     if idempotency_key is not None and not _is_header_safe(idempotency_key):
         raise ValueError(
             "idempotency_key must be 1 to 255 printable ASCII characters without spaces,"
             f" not {idempotency_key!r}"
         )
-    return Extras(
+    return CallOptions(
         timeout=defaults.timeout if timeout is UNSET else deadline_seconds(timeout),
+        retry=defaults.retry,
         idempotency_key=idempotency_key,
         headers=headers,
     )
@@ -118,18 +111,3 @@ def _is_header_safe(key: object) -> bool:
         and key.isprintable()
         and " " not in key
     )
-
-
-async def run_call(
-    runtime: Runtime, defaults: CallDefaults, plan: Plan[T], extras: Extras
-) -> tuple[T, CallRecord]:
-    """Make one billable call."""
-    options = CallOptions(
-        deadline_after=extras.timeout,
-        retry=defaults.retry,
-        idempotency_key=extras.idempotency_key,
-        headers=extras.headers,
-        journal=extras.journal,
-        watcher=extras.watcher,
-    )
-    return await Call(runtime.engine, plan, options).run()

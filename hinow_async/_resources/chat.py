@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from hinow_async._call import Plan
+from hinow_async._call import Call, Plan
 from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
 from hinow_async._models.images import ImageDoor
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
-from hinow_async._resources.base import UNSET, CallDefaults, Runtime, checked_extras, run_call
+from hinow_async._resources.base import UNSET, CallDefaults, Runtime, call_options
 
 SIZES = Sizes(of_success=64 * 2**20, of_error=64 * 2**20)
 
@@ -88,12 +88,13 @@ class Completions:
             messages, model, temperature, max_tokens, top_p, repetition_penalty, seed, stop,
             response_format, tools, tool_choice, extra,
         )  # fmt: skip
-        extras = checked_extras(self._defaults, timeout, idempotency_key, headers)
+        options = call_options(self._defaults, timeout, idempotency_key, headers)
         await self._runtime.enter()
-        if self._runtime.engine.purse.needs_catalogue(request):
+        engine = self._runtime.engine
+        if engine.purse.needs_catalogue(request):
             await self._runtime.learn_prices(self._defaults.retry)
         plan = self._plan(request)
-        completion, record = await run_call(self._runtime, self._defaults, plan, extras)
+        completion, record = await Call(engine, plan, options).run()
         return attrs.evolve(completion, request=request, call=record)
 
     def _plan(self, request: ChatRequest) -> Plan[ChatCompletion]:

@@ -11,9 +11,16 @@ from typing import Any
 
 import attrs
 
-from hinow_async._call import Plan
+from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
 from hinow_async._models.images import GeneratedImage, ImageOutcome, ImageRequest, ImageResult, SavedImage
+from hinow_async._models.known import (
+    PINNED_MODEL,
+    AspectRatio,
+    OutputFormat,
+    Quality,
+    Resolution,
+)
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
 from hinow_async._protocol.names import file_stem, safe_name
@@ -22,10 +29,8 @@ from hinow_async._protocol.wire import ImageAnswer
 from hinow_async._resources.base import (
     UNSET,
     CallDefaults,
-    Extras,
     Runtime,
-    checked_extras,
-    run_call,
+    call_options,
 )
 from hinow_async._resources.many import Item, Outcomes, Stream
 
@@ -106,11 +111,11 @@ def _stem(result: ImageResult, name: str | None) -> str:
 class OutcomeMaker:
     """Makes the outcome of one item of `generate_many`."""
 
-    def __init__(self, images: Images, door: Door, folder: Path | None, extras: Extras) -> None:
+    def __init__(self, images: Images, door: Door, folder: Path | None, options: CallOptions) -> None:
         self._images = images
         self._door = door
         self._folder = folder
-        self._extras = extras
+        self._extras = options
 
     async def make(self, index: int, item: Any, state: Item) -> ImageOutcome:
         """Make the call and save its pictures; a failure is an outcome.
@@ -159,10 +164,10 @@ class Images:
         prompt: str | ImageRequest,
         *,
         model: str = UNSET,
-        quality: str | None = UNSET,
-        aspect_ratio: str | None = UNSET,
-        resolution: str | None = UNSET,
-        output_format: str | None = UNSET,
+        quality: Quality | None = UNSET,
+        aspect_ratio: AspectRatio | None = UNSET,
+        resolution: Resolution | None = UNSET,
+        output_format: OutputFormat | None = UNSET,
         num_images: int | None = UNSET,
         extra: Mapping[str, Any] = UNSET,
         timeout: float | None = UNSET,
@@ -192,17 +197,33 @@ class Images:
             APIError: the call failed; `.outcome` says whether it may have been billed.
             BudgetExceededError: it could go over the budget; nothing was sent.
         """
-        request = _request(prompt, model, quality, aspect_ratio, resolution, output_format, num_images, extra)
-        extras = checked_extras(self._defaults, timeout, idempotency_key, headers)
-        return await self.run(request, extras)
+        if isinstance(prompt, ImageRequest):
+            request = _overridden(
+                prompt, model, quality, aspect_ratio, resolution, output_format, num_images, extra
+            )
+        else:
+            request = ImageRequest(
+                prompt,
+                model=PINNED_MODEL if model is UNSET else model,
+                quality=None if quality is UNSET else quality,
+                aspect_ratio=None if aspect_ratio is UNSET else aspect_ratio,
+                resolution=None if resolution is UNSET else resolution,
+                output_format=None if output_format is UNSET else output_format,
+                num_images=None if num_images is UNSET else num_images,
+                extra=None if extra is UNSET else extra,
+            )
+        options = call_options(self._defaults, timeout, idempotency_key, headers)
+        return await self.run(request, options)
 
-    async def run(self, request: ImageRequest, extras: Extras) -> ImageResult:
+    async def run(self, request: ImageRequest, options: CallOptions) -> ImageResult:
         """Make the call of a checked request (what batches build on)."""
-        await self._runtime.enter()
+        if not self._runtime.is_ready:
+            await self._runtime.enter()
+        engine = self._runtime.engine
         plan = image_plan(request, self._decode)
-        if self._runtime.engine.purse.needs_catalogue(request):
+        if engine.purse.needs_catalogue(request):
             await self._runtime.learn_prices(self._defaults.retry)
-        answer, record = await run_call(self._runtime, self._defaults, plan, extras)
+        answer, record = await Call(engine, plan, options).run()
         return ImageResult(
             request,
             answer.images,
@@ -234,7 +255,7 @@ class Images:
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
-        extras = checked_extras(self._defaults, timeout, None, headers)
+        options = call_options(self._defaults, timeout, None, headers)
 
         async def open_stream() -> Stream[ImageOutcome]:
             await self._runtime.enter()
@@ -242,7 +263,7 @@ class Images:
             limiter = self._runtime.engine.limiter
             return Stream(
                 requests,
-                OutcomeMaker(self, self._door, folder, extras).make,
+                OutcomeMaker(self, self._door, folder, options).make,
                 lambda: limiter.limit,
                 sum(account.max_in_flight for account in limiter.accounts),
                 ordered=ordered,
@@ -273,11 +294,9 @@ class Images:
 _NAMES = ("model", "quality", "aspect_ratio", "resolution", "output_format", "num_images", "extra")
 
 
-def _request(prompt: str | ImageRequest, *values: Any) -> ImageRequest:
+def _overridden(request: ImageRequest, *values: Any) -> ImageRequest:
     given = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not UNSET}
-    if not isinstance(prompt, ImageRequest):
-        return ImageRequest(prompt, **given)
-    return attrs.evolve(prompt, **given) if given else prompt
+    return attrs.evolve(request, **given) if given else request
 
 
 def as_request(item: Any) -> ImageRequest:
