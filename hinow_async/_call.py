@@ -116,7 +116,8 @@ class Call(Generic[T]):
     __slots__ = (
         "_amount", "_engine", "_held", "_key", "_last_failure", "_options", "_plan", "_queued",
         "_request_id", "_response_due", "_scope", "_status", "_tried", "account", "arrival", "arrived_at",
-        "attempts", "bound", "deadline", "kind", "model", "throttled_max", "unknown_outcomes", "weight",
+        "attempts", "bound", "deadline", "is_paid", "kind", "model", "throttled_max", "unknown_outcomes",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, plan: Plan[T], options: CallOptions) -> None:
@@ -144,6 +145,7 @@ class Call(Generic[T]):
         self._response_due: float | None = None
         self._amount = engine.purse.price(plan.request)
         self._held = False
+        self.is_paid = False
 
     # -- the course of a call ----------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class Call(Generic[T]):
         if grant is None:
             grant = await self._wait_for_grant()
         if self._options.watcher is not None:
-            self._options.watcher.on_granted(self)
+            self._ask_watcher(self._options.watcher, grant)
         self.account = grant.account
         self.attempts += 1
         if self.attempts > 1:
@@ -199,6 +201,14 @@ class Call(Generic[T]):
         if self._engine.hooks.attempt_ended:
             self._tell_attempt(grant, result)
         return result
+
+    def _ask_watcher(self, watcher: Watcher, grant: Grant) -> None:
+        """Who stopped everything while this call waited to be tried again has it raise its failure."""
+        last = self._last_failure
+        if last is not None and not watcher.may_send():
+            self._engine.limiter.release(grant, Event.CANCELLED)
+            raise self._verdict(last)
+        watcher.on_granted(self)
 
     async def _wait_for_grant(self) -> Grant:
         engine = self._engine
@@ -254,8 +264,8 @@ class Call(Generic[T]):
         """The first byte is about to leave: from now on the response timeout runs."""
         allowed = self._engine.timeouts.response
         scope = self._scope
-        if allowed is None or scope is None:
-            return
+        if allowed is None or scope is None or scope.expired():
+            return  # it may have run out while the body's writer had not begun
         due = asyncio.get_running_loop().time() + allowed
         until = scope.when()
         if until is None or due < until:
@@ -481,6 +491,7 @@ class Call(Generic[T]):
         if delivered > self.weight and cost is not None:
             cost = purse.prices.of(self._plan.request, delivered)
         self._held = False
+        self.is_paid = True
         purse.spend(self._amount, cost)
         self._amount = cost
 

@@ -83,6 +83,11 @@ class Item:
         self._stream.fail(error)
 
     @property
+    def is_paid(self) -> bool:
+        """Whether the call brought a result."""
+        return self.call is not None and self.call.is_paid
+
+    @property
     def is_maybe_paid(self) -> bool:
         """Whether the call was sent without an answer that could be read."""
         return self.call is not None and self.call.unknown_outcomes > 0
@@ -141,6 +146,8 @@ class Stream(Generic[O]):
             self._grow()
             if not self._tasks:
                 await self._end()
+            if self._reader is not None:
+                raise ConfigurationError("these outcomes are being read by another task")
             self._reader = asyncio.get_running_loop().create_future()
             try:
                 await self._reader
@@ -187,7 +194,8 @@ class Stream(Generic[O]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._source.aclose()
-        untaken = len(self._ready) + len(self._early)
+        # A result whose pictures were still being saved is as paid as one that was ready.
+        untaken = len(self._ready) + len(self._early) + sum(item.is_paid for item in items)
         self._ready.clear()
         self._early.clear()
         return sum(item.is_maybe_paid for item in items), untaken
