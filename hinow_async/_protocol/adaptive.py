@@ -218,7 +218,7 @@ class Controller:
     """
 
     __slots__ = (
-        "_accepted", "_adaptive", "_cut_seq", "_cycle", "_cycle_at", "_cycle_seq", "_deaths",
+        "_accepted", "_adaptive", "_cut_seq", "_cycle", "_cycle_at", "_cycle_seq", "_deaths", "_episode",
         "_fails", "_flying", "_full", "_gate", "_half_open", "_holding", "_interval", "_jitter",
         "_kinds", "_last", "_limit", "_max_in_flight", "_minute", "_opened", "_opened_at", "_pace",
         "_paced", "_probe", "_proved", "_seq", "_settled_at", "_shut_at", "_slots", "_slow",
@@ -246,6 +246,7 @@ class Controller:
         self._cycle_seq = 0
         self._proved = 0  # in flight at the last cut, or more accepted since
         self._cut_seq = 0  # calls up to this one belong to the last episode
+        self._episode = 0  # how many calls it refused
         self._full = False  # the episode is blamed on slots ...
         self._paced = False  # ... or on pace
         self._minute = 0.0  # images per second accepted in the minute before the episode
@@ -336,7 +337,7 @@ class Controller:
         self._flying -= 1
         self._deaths = 0
         if ticket[2] >= self._proved:
-            self._proved = ticket[2] + 1
+            self._prove(ticket)
         if ticket is self._probe:
             self._reopen(now)
 
@@ -473,6 +474,7 @@ class Controller:
         self, now: float, others: int, weight: float, retry_after: float, *, overload: bool
     ) -> None:
         """Another refusal of the last episode: no second cut, but it tells more of what the service held."""
+        self._episode += 1
         self._minute -= weight / WINDOW
         if self._full and not overload:  # in an outage everything may fail at once, which measures no ceiling
             self._slots.top = max(1.0, min(self._slots.top, others))
@@ -480,12 +482,23 @@ class Controller:
         if retry_after > 0:
             self._shut(now, retry_after)
 
+    def _prove(self, ticket: Ticket) -> None:
+        """The service held this call beside those in flight when it was sent, save those that it refused.
+
+        Without that a slow start that overshoots a cap of quick calls (200 of 0.3 s) seems to prove more than
+        the cap, which then is taken for a pace: 90 % after 45 s instead of 5.
+        """
+        seq, _, others, _, _ = ticket
+        held = others + 1 - (self._episode if seq <= self._cut_seq else 0)
+        self._proved = max(self._proved, held)
+
     def _begin_episode(self, now: float, held: float, retry_after: float) -> None:
         """The first refusal after a peace; *held* is how many calls the service went on holding."""
         if self._full:
             self._slow = False
             self._slots.cut(max(1.0, held), retry_after)
             self._resize()
+        self._episode = 1
         self._fails = 0
         self._half_open = True
         self._probe = None
