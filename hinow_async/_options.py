@@ -228,6 +228,7 @@ _OUR_HEADERS = frozenset(
     {
         "authorization", "host", "content-type", "content-length", "content-encoding", "transfer-encoding",
         "idempotency-key", "cookie", "proxy-authorization",
+        "expect", "upgrade",  # either would send the headers before the body, and so before we could know
     }
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from multidict import CIMultiDict
 from yarl import URL
 
 from hinow_async._errors import ConfigurationError
@@ -241,12 +242,12 @@ class Pool:
         if session is None:
             session = sessions.made[index] = self._make(
                 {
-                    **(self._network.headers or {}),
                     "Authorization": self._keys[index].bearer(),
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
                     "Content-Type": "application/json",
                 },
+                self._network.headers or {},
                 _keepalive_socket,
                 auto_decompress=True,
             )
@@ -264,6 +265,7 @@ class Pool:
             strict = not exempt and not self._network.proxy and not self._network.trust_env
             session = sessions.made[name] = self._make(
                 {"Accept": "*/*", "Accept-Encoding": "identity"},
+                {},
                 _public_socket if strict else _keepalive_socket,
                 auto_decompress=False,
             )
@@ -340,9 +342,12 @@ class Pool:
         return self._sessions
 
     def _make(
-        self, headers: Mapping[str, str], make_socket: Any, *, auto_decompress: bool
+        self, ours: Mapping[str, str], more: Mapping[str, str], make_socket: Any, *, auto_decompress: bool
     ) -> aiohttp.ClientSession:
         local = self._network.local_address
+        headers = CIMultiDict({"User-Agent": USER_AGENT})
+        headers.update(more)  # "user-agent" replaces "User-Agent", and ours replace any of theirs
+        headers.update(ours)
         connector = aiohttp.TCPConnector(
             limit=0,  # the limiter is ours
             keepalive_timeout=KEEPALIVE,
@@ -353,7 +358,7 @@ class Pool:
         )
         return aiohttp.ClientSession(
             connector=connector,
-            headers={"User-Agent": USER_AGENT, **headers},
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
             auto_decompress=auto_decompress,
