@@ -14,6 +14,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import attrs
@@ -41,6 +42,8 @@ from hinow_async._protocol.outcome import Event
 from hinow_async._secrets import Secret
 
 T = TypeVar("T")
+
+ZERO = Decimal(0)
 
 
 class Journal(Protocol):
@@ -114,7 +117,7 @@ class Call(Generic[T]):
     """The state of one call. It is also what the limiter is asked with (`_limiter.Demand`)."""
 
     __slots__ = (
-        "_amount", "_engine", "_held", "_key", "_last_failure", "_options", "_plan", "_queued",
+        "_amount", "_cost", "_engine", "_held", "_key", "_last_failure", "_options", "_plan", "_queued",
         "_request_id", "_response_due", "_scope", "_status", "_tried", "account", "arrival", "arrived_at",
         "attempts", "bound", "deadline", "is_paid", "kind", "model", "throttled_max", "unknown_outcomes",
         "weight",
@@ -144,6 +147,7 @@ class Call(Generic[T]):
         self._scope: asyncio.Timeout | None = None
         self._response_due: float | None = None
         self._amount = engine.purse.price(plan.request)
+        self._cost = ZERO
         self._held = False
         self.is_paid = False
 
@@ -195,7 +199,12 @@ class Call(Generic[T]):
         self.attempts += 1
         if self.attempts > 1:
             grant.account.retries += 1
-        result = await self._send(grant)
+        held = self._amount or ZERO
+        grant.account.reserved += held
+        try:
+            result = await self._send(grant)
+        finally:
+            grant.account.reserved -= held
         if isinstance(result, Failure) and result.outcome == "unknown":
             self._note_unknown()
         if self._engine.hooks.attempt_ended:
@@ -470,8 +479,15 @@ class Call(Generic[T]):
         if self.account is not None:
             self.account.unknown_outcomes += 1
         if self._held:
-            self._held = False
-            self._engine.purse.spend(self._amount, self._amount)
+            self._spend(self._amount)
+
+    def _spend(self, cost: Decimal | None) -> None:
+        self._held = False
+        self._engine.purse.spend(self._amount, cost)
+        if cost is not None:
+            self._cost += cost
+            if self.account is not None:
+                self.account.spent += cost
 
     def _reserve_anew(self, failure: Failure) -> None:
         """A resend may be billed once more; it goes to the same account, with the same key."""
@@ -490,10 +506,8 @@ class Call(Generic[T]):
         cost = self._amount
         if delivered > self.weight and cost is not None:
             cost = purse.prices.of(self._plan.request, delivered)
-        self._held = False
         self.is_paid = True
-        purse.spend(self._amount, cost)
-        self._amount = cost
+        self._spend(cost)
 
     async def _on_abandoned(self, body: RequestBody) -> None:
         """The caller gave up: money that may be gone stays spent, a try that never left is closed."""
@@ -515,7 +529,7 @@ class Call(Generic[T]):
             elapsed=self._engine.clock() - self.arrived_at,
             queued=self._queued,
             unknown_outcomes=self.unknown_outcomes,
-            estimated_usd=None if self._amount is None else float(self._amount),
+            estimated_usd=None if self._amount is None else float(self._cost),
             account=None if self.account is None else self.account.name,
             idempotency_key=self._key,
         )

@@ -17,6 +17,7 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from hinow_async._errors import APIError
@@ -97,8 +98,8 @@ class Admission:
     """All that may delay a call of one account, and what was counted there."""
 
     __slots__ = (
-        "accepted_at", "bound", "controller", "index", "max_in_flight", "name", "pacing", "parking",
-        "quota", "retries", "throttled", "throttled_since", "unknown_outcomes",
+        "bound", "controller", "index", "max_in_flight", "name", "pacing", "parking",
+        "quota", "reserved", "retries", "spent", "throttled", "throttled_since", "unknown_outcomes",
     )  # fmt: skip
 
     QUOTA_START = 20.0
@@ -123,6 +124,8 @@ class Admission:
         self.throttled = 0
         self.retries = 0
         self.unknown_outcomes = 0
+        self.spent = Decimal(0)  # US dollars
+        self.reserved = Decimal(0)  # of the calls in flight here
         self.throttled_since: float | None = None  # the first refusal since anything was accepted
 
     def fits(self, weight: int) -> bool:
@@ -162,6 +165,8 @@ class Admission:
             throttled=self.throttled,
             retries=self.retries,
             unknown_outcomes=self.unknown_outcomes,
+            spent_usd=float(self.spent),
+            reserved_usd=float(self.reserved),
             pace_per_minute=self.controller.pace_per_minute,
             gate=max(0.0, self.controller.gate - now),
             held_by=self.controller.holding,

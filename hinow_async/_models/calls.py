@@ -74,6 +74,10 @@ class AccountStats:
     """Answers 429, 503 and 529 so far."""
     retries: int
     unknown_outcomes: int
+    spent_usd: float
+    """US dollars spent at this account."""
+    reserved_usd: float
+    """US dollars held for its calls in flight."""
     pace_per_minute: float | None
     """The learned pace in images per minute; None: none was learned."""
     gate: float
