@@ -7,10 +7,10 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -20,13 +20,14 @@ from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityE
 from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
 from hinow_async._options import DownloadPolicy
 from hinow_async._protocol.backoff import backoff
-from hinow_async._protocol.pictures import PictureCheck, PictureFacts
+from hinow_async._protocol.pictures import PictureCheck
 from hinow_async._protocol.urls import Origin, check_url, origin_of
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there, and how many there will be, if known. It must not wait."""
 
 _T = TypeVar("_T")
+_Write = Callable[[Piece], Awaitable[None] | None]
 
 _CLEANING: Final = 5.0
 """Seconds that a cancelled caller waits for its temporary file to go; a disk that hangs does it later."""
@@ -38,15 +39,6 @@ logger = logging.getLogger("hinow_async")
 def jittered_pause(tries: int) -> float:
     """Seconds before a file is asked for again: half a second at first, ten at most."""
     return backoff(tries, 0.5, 10.0, random.random())  # noqa: S311 - spreads tries, hides nothing
-
-
-class _Sink(Protocol):
-    """Where the bytes of a picture go."""
-
-    check: PictureCheck
-
-    def write(self, piece: Piece) -> None:
-        """Take the next bytes; a piece at offset 0 makes those before it void."""
 
 
 class _Memory:
@@ -62,6 +54,12 @@ class _Memory:
         for block in piece.blocks:
             self.check.feed(block)
         self.blocks += piece.blocks
+
+    async def finish(self, last: Piece | None) -> bytes:
+        if last is not None:
+            self.write(last)
+        self.check.finish()
+        return self.blocks[0] if len(self.blocks) == 1 else b"".join(self.blocks)
 
 
 class _Threads:
@@ -172,15 +170,13 @@ class Downloader:
         """
         async with self._slot():
             if image.url is None:
-                data, _ = await self._threads.run(self._decode, image)
-                return data
+                return await self._threads.run(self._decode, image)
             memory = _Memory()
             transfer = self._transfer(image.url, exempt)
             try:
-                await _deliver(transfer, memory, lambda piece: _now(memory.write, piece), None)
+                return await _deliver(transfer, memory.write, memory.finish, None)
             finally:
                 transfer.close()
-            return memory.blocks[0] if len(memory.blocks) == 1 else b"".join(memory.blocks)
 
     async def stream(
         self, image: GeneratedImage, *, exempt: frozenset[Origin] = frozenset()
@@ -192,7 +188,7 @@ class Downloader:
         """
         async with self._slot():
             if image.url is None:
-                data, _ = await self._threads.run(self._decode, image)
+                data = await self._threads.run(self._decode, image)
                 for start in range(0, len(data), BLOCK):
                     yield data[start : start + BLOCK]
                 return
@@ -218,8 +214,7 @@ class Downloader:
         part = Part(job.directory, job.stem, job.image.index)
         has_ended = False
         try:
-            facts = await self._fill(part, job)
-            saved = await self._threads.run(lambda: part.place(facts, overwrite=job.overwrite))
+            saved = await self._fill(part, job)
             has_ended = True
             return saved
         finally:
@@ -227,18 +222,21 @@ class Downloader:
                 # In its thread, whatever becomes of the waiting, and after all that is under way there.
                 await asyncio.wait({self._threads.run(part.discard)}, timeout=_CLEANING)
 
-    async def _fill(self, part: Part, job: _Job) -> PictureFacts:
+    async def _fill(self, part: Part, job: _Job) -> SavedImage:
+        def write(piece: Piece) -> asyncio.Future[None]:
+            return self._threads.run(part.write, piece)
+
+        def finish(last: Piece | None) -> asyncio.Future[SavedImage]:
+            return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite))
+
         if job.image.url is None:
-            data, facts = await self._threads.run(self._decode, job.image)
-            await self._threads.run(part.write, Piece(0, [data], len(data)))
+            data = await self._threads.run(self._decode, job.image)
             if job.report is not None:
                 job.report(len(data), len(data))
-            return facts
+            return await finish(Piece(0, [data], len(data)))
         transfer = self._transfer(job.image.url, job.exempt)
         try:
-            return await _deliver(
-                transfer, part, lambda piece: self._threads.run(part.write, piece), job.report
-            )
+            return await _deliver(transfer, write, finish, job.report)
         finally:
             transfer.close()
 
@@ -281,7 +279,7 @@ class Downloader:
             self._sessions, source, allowed, policy=self._policy, idle=self._idle, pause=self._pause
         )
 
-    def _decode(self, image: GeneratedImage) -> tuple[bytes, PictureFacts]:
+    def _decode(self, image: GeneratedImage) -> bytes:
         """Decode a picture that came inline, and judge it. Runs in a thread."""
         most = self._policy.max_bytes
         # Four characters of base64 hold three bytes: what must be too large is not decoded at all.
@@ -294,7 +292,8 @@ class Downloader:
             raise DownloadTooLargeError(f"the inline picture is larger than {most:,} bytes")
         check = PictureCheck()
         check.feed(data)
-        return data, check.finish()
+        check.finish()
+        return data
 
     def _compare(self, asked: str | None, saved: SavedImage) -> None:
         if asked is None or asked == saved.format or (asked, saved.format) in self._warned:
@@ -346,15 +345,14 @@ class _Follower:
 
 async def _deliver(
     transfer: Transfer,
-    sink: _Sink,
-    write: Callable[[Piece], asyncio.Future[None]],
+    write: _Write,
+    finish: Callable[[Piece | None], Awaitable[_T]],
     report: Progress | None,
-) -> PictureFacts:
-    """Bring a whole picture to its sink; bytes that are none are fetched anew, once."""
+) -> _T:
+    """Bring a whole picture to where it goes; bytes that are no picture are fetched anew, once."""
     while True:
         try:
-            await _pump(transfer, write, report)
-            return sink.check.finish()
+            return await finish(await _pump(transfer, write, report))
         except IntegrityError as error:
             if error.url is not None:  # the transfer's own last word
                 raise
@@ -362,27 +360,23 @@ async def _deliver(
         await transfer.refuse(problem)
 
 
-async def _pump(
-    transfer: Transfer, write: Callable[[Piece], asyncio.Future[None]], report: Progress | None
-) -> None:
-    """Write each piece while the next one is read. A slow disk slows the reading: one piece waits at most."""
-    writing: asyncio.Future[None] | None = None
+async def _pump(transfer: Transfer, write: _Write, report: Progress | None) -> Piece | None:
+    """Write each piece while the next one is read; return the last one, if it is known to be that.
+
+    A slow disk slows the reading: one piece waits for it at most.
+    """
+    writing: Awaitable[None] | None = None
     while (piece := await transfer.next_piece()) is not None:
         if writing is not None:
             await writing
-        writing = write(piece)
         if report is not None:
             report(transfer.offset, transfer.version.total)
+        if transfer.has_ended:
+            return piece
+        writing = write(piece)
     if writing is not None:
         await writing
-
-
-def _now(function: Callable[[Piece], None], piece: Piece) -> asyncio.Future[None]:
-    """Do it here and now, in the shape of something that is waited for."""
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    function(piece)
-    done.set_result(None)
-    return done
+    return None
 
 
 def _guarded(report: Progress | None) -> Progress | None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from hinow_async._download.transfer import Piece
 from hinow_async._models.images import SavedImage
 from hinow_async._protocol.names import extension, numbered
-from hinow_async._protocol.pictures import PictureCheck, PictureFacts
+from hinow_async._protocol.pictures import PictureCheck
 
 _READ: Final = 1024 * 1024
 _MOST_VECTORS: Final = 512  # below every system's IOV_MAX
@@ -100,7 +100,7 @@ class Part:
     def __init__(self, directory: Path, stem: str, index: int) -> None:
         if set(stem) & set("/\\\0") or not stem.strip("."):
             raise ValueError(f"not the stem of a file name: {stem!r}")
-        self.check = PictureCheck()
+        self._check = PictureCheck()
         self._directory = directory
         self._stem = stem
         self._index = index
@@ -119,28 +119,25 @@ class Part:
             OSError: they cannot be written.
         """
         with self._lock:
-            if self._is_done:
-                return
-            if piece.offset == 0:
-                self._begin()
-            for block in piece.blocks:
-                self.check.feed(block)
-                self._hash.update(block)
-            _write_all(self._opened(), piece.blocks)
+            self._append(piece)
 
-    def place(self, facts: PictureFacts, *, overwrite: bool) -> SavedImage:
-        """Make the file durable and give it its name.
+    def finish(self, last: Piece | None, *, overwrite: bool) -> SavedImage:
+        """Append the *last* bytes, judge the whole, make it durable and give it its name.
 
         An occupied name is left alone: a file with the same bytes is adopted, else the next number is tried.
         With *overwrite* whatever has the name is replaced.
 
         Raises:
+            IntegrityError: it is no whole picture (as yet: more may be written).
             NotDurableError: the file could not be made durable; it is gone.
-            OSError: it cannot be named, or its name not be made durable.
+            OSError: it cannot be written or named, or its name not be made durable.
         """
         with self._lock:
+            if last is not None:
+                self._append(last)
+            facts = self._check.finish()
             folder, digest = self._folder, self._hash.hexdigest()
-            if self._is_done or folder is None:
+            if folder is None:
                 raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
             size = self._seal()
             name = self._settle(folder, extension(facts.format), digest, size, overwrite=overwrite)
@@ -154,6 +151,16 @@ class Part:
         with self._lock:
             self._give_up()
 
+    def _append(self, piece: Piece) -> None:
+        if self._is_done:
+            return
+        if piece.offset == 0:
+            self._begin()
+        for block in piece.blocks:
+            self._check.feed(block)
+            self._hash.update(block)
+        _write_all(self._opened(), piece.blocks)
+
     def _opened(self) -> int:
         if self._fd is None:
             raise FileNotFoundError(errno.ENOENT, "the file was not begun", str(self._directory))
@@ -161,7 +168,7 @@ class Part:
 
     def _begin(self) -> None:
         """Open a fresh file; what was written before is void."""
-        self.check, self._hash = PictureCheck(), hashlib.sha256()
+        self._check, self._hash = PictureCheck(), hashlib.sha256()
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)

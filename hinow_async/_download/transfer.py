@@ -117,7 +117,8 @@ class Transfer:
         self._response: aiohttp.ClientResponse | None = None
         self._break: _Break | DownloadError | None = None
         self._is_framed = True
-        self._has_ended = False
+        self.has_ended = False
+        """Whether all bytes were given out; known together with the last ones, as a rule."""
         self._furthest = 0
         self._has_moved = False
         self._failures = 0
@@ -129,7 +130,7 @@ class Transfer:
         Raises:
             DownloadError: it cannot be had; the type says why.
         """
-        while not self._has_ended:
+        while not self.has_ended:
             try:
                 if self._break is not None:
                     raise self._break
@@ -149,9 +150,9 @@ class Transfer:
         Raises:
             IntegrityError: it was of no use.
         """
-        if self._has_ended and not self._is_framed:
+        if self.has_ended and not self._is_framed:
             # Nothing but the connection's end had said where the file ends: so it was cut, and can go on.
-            self._has_ended = False
+            self.has_ended = False
         else:
             self._refusals += 1
             if self._refusals > 1 or self._policy.attempts == 1:
@@ -289,12 +290,12 @@ class Transfer:
             if self._idle is not None and now - armed > self._idle / 64:
                 patience.reschedule(self._until(self._idle))
                 armed = now
-            block = await content.readany()
-            if not block:
+            if block := await content.readany():
+                piece.blocks.append(block)
+                piece.size += len(block)
+            if content.at_eof():
                 self._end(self.offset + piece.size)
                 return
-            piece.blocks.append(block)
-            piece.size += len(block)
 
     def _end(self, size: int) -> None:
         """The answer is at its end: is the file?"""
@@ -305,14 +306,14 @@ class Transfer:
         elif total is not None and size > total:
             self._fail(f"the file is longer than the {total:,} bytes it was said to have", IntegrityError)
         else:
-            self._has_ended = True
+            self.has_ended = True
 
     # --- after a break ------------------------------------------------------------------------------------
 
     def _start_over(self) -> None:
         self.offset = 0
         self.version = Version()
-        self._has_ended = False
+        self.has_ended = False
 
     async def _recover(self, problem: _Break) -> None:
         """Wait before the next try, or give up."""

@@ -724,19 +724,21 @@ async def test_cancelled_twice(server, save, tmp_path, make):
 
 
 async def test_no_more_than_allowed_at_once(server, save, make):
-    """Over the whole client, whatever is cancelled meanwhile."""
+    """Over the whole client; what is cancelled, waiting or under way, gives its place back."""
     downloader = make(max_in_flight=3)
-    tasks = [
-        asyncio.create_task(
-            save(server.url(f"/{n}", picture(2000, n), Answer(before=0.02)), downloader, index=n)
-        )
-        for n in range(18)
-    ]
-    await asyncio.sleep(0.01)
+
+    def start(n):
+        url = server.url(f"/{n}", picture(2000, n), Answer(before=0.02))
+        return asyncio.create_task(save(url, downloader, index=n))
+
+    await asyncio.gather(*(start(n) for n in range(12)))
+    assert server.peak == 3
+    tasks = [start(n) for n in range(20, 38)]
+    while len(server.requests) < 14:
+        await asyncio.sleep(0)
     for task in tasks[::3]:
         task.cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
-    assert server.peak == 3
     assert [type(one) for one in done[1::3] + done[2::3]] == [SavedImage] * 12
 
 
