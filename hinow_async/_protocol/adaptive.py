@@ -36,10 +36,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable
+from typing import Final, Literal, TypeAlias
 
 # Seconds and shares. The choice is not delicate; `python -m benchmarks.simulation` is where it is judged.
 BETA: Final = 0.9  # where the curve of slots starts after a cut, as a share of its top
@@ -78,7 +76,7 @@ RATE_MIN: Final = 1 / 60  # images per second
 Holding: TypeAlias = Literal["gate", "probe", "opening", "slots", "pace"]
 """What keeps callers waiting, in the order in which it is asked."""
 
-Ticket: TypeAlias = "tuple[int, float, int, float, Hashable]"
+Ticket: TypeAlias = tuple[int, float, int, float, Hashable]
 """A call in flight: its number, when it was sent, how many others were in flight then, its weight, its kind.
 
 A plain tuple: it is made for every call, at a third of the price of a class.
@@ -356,11 +354,11 @@ class Controller:
 
     def on_refused(self, now: float, ticket: Ticket, retry_after: float | None) -> None:
         """The service refused the call for its limits (429), and named a time in seconds, or none."""
-        self._refused(now, ticket, retry_after or 0.0, overload=False)
+        self._refused(now, ticket, ticket[2], retry_after or 0.0, overload=False)
 
     def on_overload(self, now: float, ticket: Ticket, retry_after: float | None) -> None:
         """The service refused the call because it is overloaded (503, 529): that measures no ceiling."""
-        self._refused(now, ticket, retry_after or 0.0, overload=True)
+        self._refused(now, ticket, ticket[2], retry_after or 0.0, overload=True)
 
     def on_failed(self, now: float, ticket: Ticket) -> None:
         """The service, or the way to it, failed after the call was sent; some in succession are an outage."""
@@ -370,7 +368,8 @@ class Controller:
         else:
             if not self._half_open:
                 self._cut_seq = 0  # a new episode, however old the call is
-            self._refused(now, ticket, 0.0, overload=True)
+            # A call that dies may be old: what flew beside it once says nothing of what flies now.
+            self._refused(now, ticket, self._flying, 0.0, overload=True)
         self._deaths = deaths
 
     def on_lost(self, now: float, ticket: Ticket) -> None:
@@ -445,13 +444,16 @@ class Controller:
 
     # -- refusals ----------------------------------------------------------------------------------
 
-    def _refused(self, now: float, ticket: Ticket, retry_after: float, *, overload: bool) -> None:
+    def _refused(
+        self, now: float, ticket: Ticket, others: int, retry_after: float, *, overload: bool
+    ) -> None:
+        """Judge a refusal; *others* is how many calls the service held beside the refused one, at most."""
         if self._holding is not None:
             self._pass(now)
         self._flying -= 1
         self._deaths = 0
         self._uncount(now, ticket)
-        seq, sent, others, weight, _ = ticket
+        seq, sent, _, weight, _ = ticket
         others = min(others, self._flying)
         if seq <= self._cut_seq:
             self._refused_again(now, others, weight, retry_after, overload=overload)
