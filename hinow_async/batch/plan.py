@@ -1,0 +1,97 @@
+"""Who an item is and where its pictures lie.
+
+Without an id, the first 16 hex digits of the request's fingerprint stand for it; repeats get `-2`, `-3`, ...
+File names are distinct whatever the case. Only hashes are kept of what was seen, so that a million items
+cost some ten megabytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from hinow_async._errors import SourceError
+from hinow_async._models.images import ImageRequest
+from hinow_async._protocol.failures import printable
+from hinow_async._protocol.names import fold, safe_name
+from hinow_async.batch.source import Entry
+
+PER_FOLDER: Final = 1000
+_DIGITS: Final = 16
+
+
+@attrs.frozen
+class Item:
+    """One item of a batch: its identity and its place."""
+
+    id: str
+    request: ImageRequest
+    fingerprint: str
+    line: int | None
+    folder: str
+    """Relative to the batch's folder, with `/`."""
+    stem: str
+    """Of its file names."""
+
+
+class Planner:
+    """Gives the entries of one source their identity and their place, in their order."""
+
+    def __init__(self, source_name: str) -> None:
+        self._source_name = source_name
+        self._position = 0
+        self._seen: dict[int, int] = {}
+        """Hash of the folded file name -> hash of the id that has it as it is."""
+        self._twins: set[int] = set()
+        """Hashes of the ids whose file name only differs by its case from one that was there before."""
+        self._repeats: dict[str, int] = {}
+
+    def place(self, entry: Entry) -> Item:
+        """Place the next entry.
+
+        Raises:
+            SourceError: its id was there before.
+        """
+        position = self._position
+        self._position += 1
+        name = entry.id if entry.id is not None else self._free_id(entry.fingerprint[:_DIGITS])
+        stem = self._free_stem(name)
+        if stem is None:
+            raise self._repeated(entry, position)
+        return Item(name, entry.request, entry.fingerprint, entry.line, folder_of(position), stem)
+
+    def _free_id(self, base: str) -> str:
+        """Return *base* if no item is called so, else the next of its repeats."""
+        name = base
+        while self._is_taken(name):
+            number = self._repeats.get(base, 1) + 1
+            self._repeats[base] = number
+            name = f"{base}-{number}"
+        return name
+
+    def _is_taken(self, name: str) -> bool:
+        return self._seen.get(hash(fold(safe_name(name)))) == hash(name) or hash(name) in self._twins
+
+    def _free_stem(self, name: str) -> str | None:
+        """Return a file name that no other item has; None: the item itself was there before."""
+        if self._is_taken(name):
+            return None
+        stem = safe_name(name)
+        if self._seen.setdefault(hash(fold(stem)), hash(name)) == hash(name):
+            return stem
+        self._twins.add(hash(name))
+        return safe_name(name, has_twin=True)
+
+    def _repeated(self, entry: Entry, position: int) -> SourceError:
+        where = f"line {entry.line}" if entry.line is not None else f"item {position + 1}"
+        return SourceError(
+            f"{self._source_name}, {where}: the id {printable(repr(entry.id), 200)} was there before",
+            line=entry.line,
+        )
+
+
+def folder_of(position: int) -> str:
+    """Return the folder of the item at *position*: 1,000 items to each."""
+    number = position // PER_FOLDER
+    return "images" if number == 0 else f"images/{number:04d}"

@@ -1,0 +1,82 @@
+"""Reading a source through before anything is sent: to find its mistakes, and to say what it will come to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from hinow_async.batch.plan import Planner
+from hinow_async.batch.records import Records
+from hinow_async.batch.source import Source
+
+
+@attrs.define
+class Survey:
+    """What a source holds, and what of it is left to be made."""
+
+    items: int = 0
+    images: int = 0
+    """Pictures that all items ask for."""
+    left: int = 0
+    """Items to be made; what is there, maybe paid or lost is not among them."""
+    left_images: int = 0
+    fetched: int = 0
+    """Items that are paid for, and whose links are asked again."""
+    estimated_usd: Decimal | None = None
+    """What those left will cost, estimated; None: nobody knows a price."""
+    unpriced: int = 0
+    """Items left of which nobody knows what they cost."""
+    is_whole: bool = False
+    """False where it was ended early."""
+
+
+async def survey(
+    source: Source,
+    records: Records | None,
+    price: Callable[[Any], Decimal | None],
+    *,
+    resend_unknown: bool = False,
+    ending: asyncio.Event | None = None,
+) -> Survey:
+    """Read *source* through.
+
+    Args:
+        source: What to read.
+        records: What the folder knows; None: there is no folder yet.
+        price: US dollars that a request could cost.
+        resend_unknown: Whether maybe-paid items are to be made again.
+        ending: Once set, reading ends.
+
+    Raises:
+        SourceError: an entry is wrong.
+    """
+    found = Survey()
+    planner = Planner(source.name)
+    async for chunk in source.chunks():
+        if ending is not None and ending.is_set():
+            return found
+        for entry in chunk:
+            item = planner.place(entry)
+            found.items += 1
+            found.images += item.request.images_asked
+            verdict = "make" if records is None else records.verdict(item, resend_unknown=resend_unknown)
+            if verdict == "make":
+                _add(found, item.request, price)
+            elif verdict == "fetch":
+                found.fetched += 1
+    found.is_whole = True
+    return found
+
+
+def _add(found: Survey, request: Any, price: Callable[[Any], Decimal | None]) -> None:
+    found.left += 1
+    found.left_images += request.images_asked
+    usd = price(request)
+    if usd is None:
+        found.unpriced += 1
+    else:
+        found.estimated_usd = (found.estimated_usd or Decimal(0)) + usd
