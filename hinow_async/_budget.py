@@ -68,6 +68,14 @@ class Prices:
         card = CARD_PRICES.get(request.model)
         return None if card is None else _EXACT.multiply(card, count)
 
+    def of_delivered(self, request: Any, images: int) -> Decimal | None:
+        """Like `of`, for what was delivered: too late for a broken price callable to stop anything."""
+        try:
+            return self.of(request, images)
+        except ValueError as error:
+            _log.warning("what was delivered beyond the request could not be priced: %s", error)
+            return None
+
     def _of_chat(self, request: ChatRequest) -> Decimal | None:
         if self._per_chat is not None:
             return _stated(self._per_chat, request, "usd_per_chat")

@@ -247,7 +247,13 @@ class Call(Generic[T]):
             await self._on_abandoned(body)
             raise
         if reply is not None:
-            return await self._judge(grant, reply)
+            try:
+                return await self._judge(grant, reply)
+            except BaseException:
+                limiter.release(grant, Event.ANSWERED)  # nothing, where it was given back before
+                if self._held:
+                    self._note_unknown()  # it was answered, so it may have been billed
+                raise
         failure = self._no_answer(body, problem)
         limiter.release(grant, failure.event)
         if not body.was_sent and self._options.journal is not None:
@@ -505,7 +511,7 @@ class Call(Generic[T]):
         delivered = self._plan.count(answer)
         cost = self._amount
         if delivered > self.weight and cost is not None:
-            cost = purse.prices.of(self._plan.request, delivered)
+            cost = max(cost, purse.prices.of_delivered(self._plan.request, delivered) or cost)
         self.is_paid = True
         self._spend(cost)
 

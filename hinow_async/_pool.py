@@ -56,7 +56,9 @@ class RequestBody(aiohttp.BytesPayload):
     """A body that knows whether any byte of its request was written."""
 
     def __init__(self, value: bytes, on_sent: Callable[[], None]) -> None:
-        super().__init__(value, content_type="application/json")
+        # Past BytesPayload's own: it warns of bodies above a MiB, which reference images make.
+        super(aiohttp.BytesPayload, self).__init__(value, content_type="application/json")
+        self._size = len(value)
         self.was_sent = False
         self._on_sent = on_sent
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import inspect
-import os
 import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,9 +25,9 @@ def pytest_collection_finish() -> None:
 
 def _open_files() -> dict[str, str]:
     found = {}
-    for name in os.listdir(_FDS) if _FDS.exists() else ():
+    for descriptor in _FDS.iterdir() if _FDS.exists() else ():
         with contextlib.suppress(OSError):  # the descriptor of the listing itself
-            found[name] = os.readlink(_FDS / name)
+            found[descriptor.name] = str(descriptor.readlink())
     return found
 
 

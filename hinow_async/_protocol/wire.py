@@ -369,8 +369,16 @@ def error_fields(raw: Any) -> tuple[str | None, str | None, str | None]:
     entry = inner if isinstance(inner, dict) else raw
     message_text = entry.get("message", entry.get("detail"))
     if message_text is not None and not isinstance(message_text, str):
-        message_text = json.canonical(message_text).decode()
+        message_text = _shown(message_text)
     return message_text, _code(entry.get("code")), _text(entry.get("type"))
+
+
+def _shown(value: Any) -> str | None:
+    """Write a message that is no text; None, where it is no JSON either (NaN) or nested too deeply."""
+    try:
+        return json.canonical(value).decode()
+    except (ValueError, RecursionError):
+        return None
 
 
 def _code(value: Any) -> str | None:

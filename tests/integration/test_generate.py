@@ -6,7 +6,7 @@ import base64
 import pytest
 from rawserver import KEY, OK, URL, RawServer, answer, http, pictures
 
-from hinow_async import AsyncHinow, ImageRequest, Network, __version__
+from hinow_async import APIResponseError, AsyncHinow, ImageRequest, Network, __version__
 from hinow_async._models.known import PINNED_MODEL
 
 PNG = base64.b64encode(b"\x89PNG").decode()
@@ -230,8 +230,6 @@ async def test_each_call_has_a_key_of_its_own(client, sandbox):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirects_are_never_followed(status):
     """Neither the body nor the key goes anywhere else, whatever the answer says."""
-    from hinow_async import APIResponseError
-
     async with RawServer(answer(OK)) as elsewhere:
         location = http(status, b"", {"Location": f"{elsewhere.base_url}/images"})
         with pytest.raises(APIResponseError, match="redirect") as caught:
