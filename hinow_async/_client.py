@@ -183,6 +183,7 @@ class AsyncHinow:
         if self._is_view or self._runtime.is_closed:
             return
         self._runtime.is_closed = True
+        self._runtime.downloader.close()
         await self._runtime.engine.pool.aclose()
 
     async def __aenter__(self) -> Self:

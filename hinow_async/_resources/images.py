@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
@@ -56,11 +57,15 @@ class Door:
         await self._runtime.enter()
         folder = await asyncio.to_thread(writable_folder, directory)
         stem = _stem(result, name)
-        exempt = self._exempt(result.call.account)
-        saves = (
-            self._runtime.downloader.save(image, folder, stem, exempt=exempt, overwrite=overwrite)
-            for image in result.images
+        keep = functools.partial(
+            self._runtime.downloader.save,
+            directory=folder,
+            stem=stem,
+            exempt=self._exempt(result.call.account),
+            overwrite=overwrite,
+            asked=result.request.output_format,
         )
+        saves = (keep(image) for image in result.images)
         done = await asyncio.gather(*saves, return_exceptions=True)
         saved = tuple(item for item in done if isinstance(item, SavedImage))
         for item in done:
