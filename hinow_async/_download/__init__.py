@@ -1,6 +1,7 @@
 """The downloader: from a result to a file that is whole, or to no file at all."""
 
+from hinow_async._download.checkpoint import sweep
 from hinow_async._download.downloader import Downloader
 from hinow_async._download.transfer import DownloadSessions
 
-__all__ = ["DownloadSessions", "Downloader"]
+__all__ = ["DownloadSessions", "Downloader", "sweep"]

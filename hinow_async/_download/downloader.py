@@ -211,7 +211,7 @@ class Downloader:
         raise problem
 
     async def _save_once(self, job: _Job) -> SavedImage:
-        part = Part(job.directory, job.stem, job.image.index)
+        part = Part(job.directory, job.stem, job.image.index, job.image.url or "")
         has_ended = False
         try:
             saved = await self._fill(part, job)
@@ -224,7 +224,7 @@ class Downloader:
 
     async def _fill(self, part: Part, job: _Job) -> SavedImage:
         def write(piece: Piece) -> asyncio.Future[None]:
-            return self._threads.run(part.write, piece)
+            return self._threads.run(part.write, piece, transfer.version)
 
         def finish(last: Piece | None) -> asyncio.Future[SavedImage]:
             return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite))
@@ -236,6 +236,8 @@ class Downloader:
             return await finish(Piece(0, [data], len(data)))
         transfer = self._transfer(job.image.url, job.exempt)
         try:
+            if left := await self._threads.run(part.resume):
+                transfer.go_on(*left)
             return await _deliver(transfer, write, finish, job.report)
         finally:
             transfer.close()
@@ -349,7 +351,7 @@ async def _deliver(
     finish: Callable[[Piece | None], Awaitable[_T]],
     report: Progress | None,
 ) -> _T:
-    """Bring a whole picture to where it goes; bytes that are no picture are fetched anew, once."""
+    """Bring a whole picture to where it goes; bytes that are no picture are fetched anew."""
     while True:
         try:
             return await finish(await _pump(transfer, write, report))

@@ -1,7 +1,7 @@
 """A file in the making: hidden while it is, whole and durable under its name afterwards, or gone.
 
-Everything in here blocks, and runs in threads. All that is done in the folder goes through one handle on it
-(`dir_fd`), so that exchanging the folder for a link leads nothing elsewhere; no link is ever written through.
+Everything in here blocks, and runs in threads. Of a slow download a state file is kept (`checkpoint`), with
+which a later run goes on should this process die.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ import hashlib
 import itertools
 import os
 import secrets
-import stat
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from hinow_async._download.transfer import Piece
+from hinow_async._download import checkpoint
+from hinow_async._download.folder import NEW, Folder, claim, is_same
+from hinow_async._download.transfer import Piece, Version
 from hinow_async._models.images import SavedImage
 from hinow_async._protocol.names import extension, numbered
 from hinow_async._protocol.pictures import PictureCheck
 
-_READ: Final = 1024 * 1024
+CHECKPOINT: Final = 1.0
+"""Seconds between two state files. Most pictures are there sooner, and never get one."""
+
 _MOST_VECTORS: Final = 512  # below every system's IOV_MAX
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-# What not every system has; each is 0 where it is missing.
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_LOOK: Final = os.O_RDONLY | _GUARDS | getattr(os, "O_NONBLOCK", 0)
-_HAS_DIR_FD: Final = {os.open, os.link, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
 
 class NotDurableError(Exception):
@@ -39,57 +38,6 @@ class NotDurableError(Exception):
     """
 
 
-class Folder:
-    """A handle on the folder that the files go to; it is made if it is not there."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd: int | None = None
-        try:
-            self._fd = _open_folder(path)
-        except FileNotFoundError:
-            _make_folders(path)
-            self._fd = _open_folder(path)
-
-    def open(self, name: str, flags: int) -> int:
-        """Open a file of this folder, never through a link."""
-        return os.open(self._name(name), flags | _GUARDS, 0o666, **self._at("dir_fd"))
-
-    def link(self, source: str, target: str) -> None:
-        """Give a file a second name, unless that is occupied."""
-        where = self._at("src_dir_fd", "dst_dir_fd")
-        if os.link in os.supports_follow_symlinks:
-            where["follow_symlinks"] = False
-        os.link(self._name(source), self._name(target), **where)
-
-    def replace(self, source: str, target: str) -> None:
-        """Rename a file, in place of whatever has that name."""
-        where = self._at("src_dir_fd", "dst_dir_fd")
-        os.replace(self._name(source), self._name(target), **where)  # noqa: PTH105 - paths know no handle
-
-    def unlink(self, name: str) -> None:
-        """Remove a name, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._name(name), **self._at("dir_fd"))
-
-    def sync(self) -> None:
-        """Make names durable. Where a folder has no handle (Windows), the system does so by itself."""
-        if self._fd is not None:
-            os.fsync(self._fd)
-
-    def close(self) -> None:
-        """Let go of the folder."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _name(self, name: str) -> str:
-        return name if self._fd is not None else str(self.path / name)
-
-    def _at(self, *parameters: str) -> dict[str, Any]:
-        return {} if self._fd is None else dict.fromkeys(parameters, self._fd)
-
-
 class Part:
     """The hidden temporary file, its hash and the judgement of its bytes.
 
@@ -97,13 +45,18 @@ class Part:
     not by a call that was under way to a thread when its caller was cancelled.
     """
 
-    def __init__(self, directory: Path, stem: str, index: int) -> None:
+    def __init__(self, directory: Path, stem: str, index: int, url: str = "") -> None:
         if set(stem) & set("/\\\0") or not stem.strip("."):
             raise ValueError(f"not the stem of a file name: {stem!r}")
         self._check = PictureCheck()
         self._directory = directory
         self._stem = stem
         self._index = index
+        self._url = url
+        self._prefix = f".{stem}-{index}"
+        self._state = f".{stem}-{index}.resume"
+        self._has_state = False
+        self._noted = 0.0
         self._hash = hashlib.sha256()
         self._lock = threading.Lock()
         self._folder: Folder | None = None
@@ -111,7 +64,20 @@ class Part:
         self._fd: int | None = None
         self._is_done = False
 
-    def write(self, piece: Piece) -> None:
+    def resume(self) -> tuple[int, Version] | None:
+        """Go on with what an earlier run left, if that can be trusted; return its size and version."""
+        with self._lock:
+            if self._is_done or not self._directory.is_dir():
+                return None
+            folder = self._folder = Folder(self._directory)
+            left = checkpoint.resume(folder, self._state, self._prefix, self._url)
+            if left is None:
+                return None
+            self._name, self._fd, self._has_state = left.name, left.fd, True
+            self._hash, self._check, self._noted = left.hash, left.check, time.monotonic()
+            return left.offset, left.version
+
+    def write(self, piece: Piece, version: Version) -> None:
         """Append the bytes of *piece*; one at offset 0 begins the file anew.
 
         Raises:
@@ -120,6 +86,7 @@ class Part:
         """
         with self._lock:
             self._append(piece)
+            self._note(piece.offset + piece.size, version)
 
     def finish(self, last: Piece | None, *, overwrite: bool) -> SavedImage:
         """Append the *last* bytes, judge the whole, make it durable and give it its name.
@@ -169,13 +136,25 @@ class Part:
     def _begin(self) -> None:
         """Open a fresh file; what was written before is void."""
         self._check, self._hash = PictureCheck(), hashlib.sha256()
+        self._noted = time.monotonic()
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
             return
-        self._folder = Folder(self._directory)
-        self._name = f".{self._stem}-{self._index}.{secrets.token_hex(4)}.part"
-        self._fd = self._folder.open(self._name, _NEW)
+        self._folder = self._folder or Folder(self._directory)
+        self._name = f"{self._prefix}.{secrets.token_hex(4)}.part"
+        self._fd = self._folder.open(self._name, NEW)
+        checkpoint.lock(self._fd)
+
+    def _note(self, size: int, version: Version) -> None:
+        """Write the state file, now and then. One that is no longer true is harmless: its hash tells."""
+        now = time.monotonic()
+        if self._folder is None or version.validator is None or now - self._noted < CHECKPOINT:
+            return
+        self._noted = now
+        state = checkpoint.state_of(self._name, self._url, version, self._hash, size)
+        if checkpoint.note(self._folder, self._state, state, is_first=not self._has_state):
+            self._has_state = True
 
     def _seal(self) -> int:
         """Make the bytes durable and close the file; return its size."""
@@ -195,7 +174,7 @@ class Part:
             if overwrite:
                 folder.replace(self._name, name)
                 return name
-            if _claim(folder, self._name, name) or _is_same(folder, name, digest, size):
+            if claim(folder, self._name, name) or is_same(folder, name, digest, size):
                 return name
         raise AssertionError("names never end")
 
@@ -208,59 +187,15 @@ class Part:
                 os.close(fd)
         if folder is not None:
             with contextlib.suppress(OSError):
-                folder.unlink(self._name)
+                if self._name:
+                    folder.unlink(self._name)
+                if self._has_state:
+                    folder.unlink(self._state)
             folder.close()
 
 
 def _names(stem: str, index: int, ext: str) -> Iterator[str]:
     return (numbered(stem, index, ext, n) for n in itertools.count(1))
-
-
-def _claim(folder: Folder, source: str, target: str) -> bool:
-    """Name a file *target*, in one step; False if that name is occupied."""
-    try:
-        folder.link(source, target)
-    except FileExistsError:
-        return False
-    except OSError:
-        # No links on this file system (FAT, some networks and FUSE): reserve the name, then rename over it.
-        # Should links have failed for another reason, so will this.
-        return _reserve(folder, source, target)
-    return True
-
-
-def _reserve(folder: Folder, source: str, target: str) -> bool:
-    try:
-        os.close(folder.open(target, _NEW))
-    except FileExistsError:
-        return False
-    try:
-        folder.replace(source, target)
-    except BaseException:
-        folder.unlink(target)
-        raise
-    return True
-
-
-def _is_same(folder: Folder, name: str, digest: str, size: int) -> bool:
-    """Whether *name* is a regular file with these very bytes; if so, it is made durable."""
-    try:
-        fd = folder.open(name, _LOOK)
-    except OSError:  # a link, a folder without access, or gone since
-        return False
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-            return False
-        hashed = hashlib.sha256()
-        while block := os.read(fd, _READ):
-            hashed.update(block)
-        if hashed.hexdigest() != digest:
-            return False
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    return True
 
 
 def _write_all(fd: int, blocks: Sequence[bytes]) -> None:
@@ -279,22 +214,3 @@ def _write_all(fd: int, blocks: Sequence[bytes]) -> None:
 def _write(fd: int, left: memoryview) -> None:
     while left:
         left = left[os.write(fd, left) :]
-
-
-def _open_folder(path: Path) -> int | None:
-    if not _HAS_DIR_FD:
-        path.stat()  # raises as opening would
-        return None
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _make_folders(path: Path) -> None:
-    """Make a folder and those above it, and make their names durable."""
-    missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in reversed(missing):
-        above = Folder(folder.parent)
-        try:
-            above.sync()
-        finally:
-            above.close()

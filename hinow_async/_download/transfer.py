@@ -32,9 +32,11 @@ BLOCK: Final = 512 * 1024
 """Bytes that are handed on together: a thread hop for each small block would cost more than the block."""
 SOON: Final = 1.0
 """Seconds after which what came is handed on, though it be little."""
-READ_BUFFER: Final = 512 * 1024
+READ_BUFFER: Final = 256 * 1024
 """Half of what the client may read ahead of us before it pauses the connection."""
 MOST_REDIRECTS: Final = 5
+MOST_REFUSALS: Final = 2
+"""How often a file that is whole as files go, but no whole picture, is fetched anew."""
 FIRST_BYTE: Final = 60.0
 """Seconds for an answer to begin, at least: `idle` is meant for a body that has begun."""
 LONGEST_WAIT: Final = 600.0
@@ -144,8 +146,13 @@ class Transfer:
                     return piece
         return None
 
+    def go_on(self, offset: int, version: Version) -> None:
+        """Begin after bytes that are there from an earlier run."""
+        self.offset = self._furthest = offset
+        self.version = version
+
     async def refuse(self, error: IntegrityError) -> None:
-        """Say that the bytes are no whole picture, so that they are fetched once more, if that may help.
+        """Say that the bytes are no whole picture, so that they are fetched anew, if that may help.
 
         Raises:
             IntegrityError: it was of no use.
@@ -155,7 +162,7 @@ class Transfer:
             self.has_ended = False
         else:
             self._refusals += 1
-            if self._refusals > 1 or self._policy.attempts == 1:
+            if self._refusals > min(MOST_REFUSALS, self._policy.attempts - 1):
                 self._fail(str(error), IntegrityError)
             self._start_over()
         await self._recover(_Break(str(error), IntegrityError))

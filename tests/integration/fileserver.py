@@ -113,7 +113,7 @@ class FileServer:
         try:
             while await self._answer_one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):  # all: it is over
             pass
         finally:
             self._tasks.discard(task)

@@ -620,7 +620,7 @@ async def test_a_disk_that_fails_is_an_oserror(server, save, tmp_path, monkeypat
     assert caught.value.errno == error
     assert not isinstance(caught.value, DownloadError)
     assert names(tmp_path) == []
-    assert len(server.requests) == 1
+    assert len(server.requests) <= 1
 
 
 async def test_a_real_limit_on_file_size(server, save, tmp_path):

@@ -1,0 +1,141 @@
+"""A folder that files are placed in: durable, never overwriting by itself, never through a link.
+
+Everything in here blocks, and runs in threads. All that is done in a folder goes through one handle on it
+(`dir_fd`), so that exchanging the folder for a link leads nothing elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+_READ: Final = 1024 * 1024
+# What not every system has; each is 0 where it is missing.
+_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_HAS_DIR_FD: Final = {os.open, os.link, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
+
+NEW: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR
+LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+"""For a file that somebody else may have put there: a pipe must not hold us."""
+
+
+class Folder:
+    """A handle on the folder that the files go to; it is made if it is not there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+        try:
+            self._fd = _open_folder(path)
+        except FileNotFoundError:
+            _make_folders(path)
+            self._fd = _open_folder(path)
+
+    def open(self, name: str, flags: int, mode: int = 0o666) -> int:
+        """Open a file of this folder, never through a link."""
+        return os.open(self._name(name), flags | _GUARDS, mode, **self._at("dir_fd"))
+
+    def link(self, source: str, target: str) -> None:
+        """Give a file a second name, unless that is occupied."""
+        where = self._at("src_dir_fd", "dst_dir_fd")
+        if os.link in os.supports_follow_symlinks:
+            where["follow_symlinks"] = False
+        os.link(self._name(source), self._name(target), **where)
+
+    def replace(self, source: str, target: str) -> None:
+        """Rename a file, in place of whatever has that name."""
+        where = self._at("src_dir_fd", "dst_dir_fd")
+        os.replace(self._name(source), self._name(target), **where)  # noqa: PTH105 - paths know no handle
+
+    def unlink(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._name(name), **self._at("dir_fd"))
+
+    def sync(self) -> None:
+        """Make names durable. Where a folder has no handle (Windows), the system does so by itself."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _name(self, name: str) -> str:
+        return name if self._fd is not None else str(self.path / name)
+
+    def _at(self, *parameters: str) -> dict[str, Any]:
+        return {} if self._fd is None else dict.fromkeys(parameters, self._fd)
+
+
+def claim(folder: Folder, source: str, target: str) -> bool:
+    """Name a file *target*, in one step; False if that name is occupied."""
+    try:
+        folder.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No links on this file system (FAT, some networks and FUSE): reserve the name, then rename over it.
+        # Should links have failed for another reason, so will this.
+        return _reserve(folder, source, target)
+    return True
+
+
+def is_same(folder: Folder, name: str, digest: str, size: int) -> bool:
+    """Whether *name* is a regular file with these very bytes; if so, it is made durable."""
+    try:
+        fd = folder.open(name, LOOK)
+    except OSError:  # a link, a folder without access, or gone since
+        return False
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return False
+        hashed = hashlib.sha256()
+        while block := os.read(fd, _READ):
+            hashed.update(block)
+        if hashed.hexdigest() != digest:
+            return False
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _reserve(folder: Folder, source: str, target: str) -> bool:
+    try:
+        os.close(folder.open(target, NEW))
+    except FileExistsError:
+        return False
+    try:
+        folder.replace(source, target)
+    except BaseException:
+        folder.unlink(target)
+        raise
+    return True
+
+
+def _open_folder(path: Path) -> int | None:
+    if not _HAS_DIR_FD:
+        path.stat()  # raises as opening would
+        return None
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _make_folders(path: Path) -> None:
+    """Make a folder and those above it, and make their names durable."""
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        above = Folder(folder.parent)
+        try:
+            above.sync()
+        finally:
+            above.close()
