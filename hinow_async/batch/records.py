@@ -469,6 +469,11 @@ class Records:
             return "maybe_paid"
         return "make"
 
+    def images_of(self, item: Item) -> int:
+        """Return how many pictures of an item earlier runs left in the folder."""
+        made = self.manifest.made.get(item.id)
+        return 0 if made is None else len(made.files)
+
     def links(self, item: Item) -> dict[int, str]:
         """Return the links of paid pictures that are not there, by index."""
         failure = self.failures.earlier.get(item.id)

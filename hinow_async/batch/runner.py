@@ -13,7 +13,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -121,6 +121,8 @@ class Batch:
         self.folder = Path(directory)
         self.reason: str | None = None
         """What was said where the batch stopped early."""
+        self.images_there = 0
+        """Pictures of the source's items that lie in the folder, those of earlier runs included."""
 
     # -- the course of a batch ---------------------------------------------------------------------
 
@@ -130,7 +132,7 @@ class Batch:
         try:
             is_new = await asyncio.to_thread(_prepare, self.folder)
             try:
-                with FolderLock(self.folder):
+                with _locked(self.folder):
                     await self._run_locked()
             finally:
                 if is_new and self._records is None:
@@ -141,9 +143,11 @@ class Batch:
         return self.report()
 
     async def _run_locked(self) -> None:
-        records = await asyncio.to_thread(Records, self.folder, is_sandbox=self.is_sandbox)
+        with _translated(self.folder):
+            records = await asyncio.to_thread(Records, self.folder, is_sandbox=self.is_sandbox)
         has_work = await self._check(records)
-        await asyncio.to_thread(records.open)
+        with _translated(self.folder):
+            await asyncio.to_thread(records.open)
         self._records = records
         try:
             await self._measure_money(has_work=has_work)
@@ -297,6 +301,7 @@ class Batch:
         verdict = self._opened.verdict(item, resend_unknown=self._resend_unknown)
         if verdict == "reused":
             self._tally.reused += 1
+            self.images_there += self._opened.images_of(item)
             self._opened.failures.resolve(item.id)
         elif verdict == "maybe_paid":
             self._tally.maybe_paid += 1
@@ -435,6 +440,7 @@ class Batch:
         except OSError as error:
             saved, missing, problem = [], list(result.images), error
         self._tally.images += len(saved)
+        self.images_there += len(saved)
         self._tally.bytes += sum(image.size_bytes for image in saved)
         if missing:
             await self._on_lost(item, result, missing, problem)
@@ -557,15 +563,30 @@ def _prepare(folder: Path) -> bool:
     Raises:
         ConfigurationError: it is a file, or cannot be written to.
     """
-    try:
+    with _translated(folder):
         is_new = not folder.exists()
         writable_folder(folder)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ConfigurationError(
-            f"the output folder {printable(str(folder), 200)} cannot be used: {reason}; nothing was sent"
-        ) from None
     return is_new
+
+
+@contextlib.contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """Say in the user's words what is wrong with the folder; nothing was sent yet."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"the output folder {printable(str(folder), 200)} cannot be used: {error.strerror or error};"
+            " nothing was sent"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with _translated(folder):
+            stack.enter_context(FolderLock(folder))
+        yield
 
 
 def _remove_traces(folder: Path) -> None:

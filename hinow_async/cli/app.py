@@ -1,0 +1,217 @@
+"""The commands and their options. What they do lies in modules of their own, imported when it is needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from hinow_async._version import __version__
+from hinow_async.cli import exits, options
+from hinow_async.cli.screen import Screen
+from hinow_async.cli.settings import Settings
+
+_EXAMPLES: Final = """
+\b
+Examples:
+  hinow generate "A lighthouse at dawn" --sandbox
+  hinow batch prompts.jsonl out --dry-run
+  hinow batch prompts.jsonl out --max-usd 20
+
+The key is taken from the variable HINOW_API_KEY; with --sandbox none is needed.
+"""
+
+_EXIT_CODES: Final = """
+\b
+Exit codes: 0 all done; 1 something failed; 2 wrong usage, source or configuration;
+3 stopped by budget or balance; 4 refused (key, permission); 130 interrupted.
+"""
+
+_FOLDER: Final = click.Path(path_type=Path)
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXAMPLES,
+)
+@click.version_option(__version__, prog_name="hinow", message="%(prog)s %(version)s")
+@click.pass_context
+def hinow(context: click.Context) -> None:
+    """Turn prompts into pictures on disk through HInow.ai."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@hinow.command(epilog=_EXIT_CODES)
+@click.argument("prompt")
+@click.option("--out", type=_FOLDER, default=Path(), help="Folder for the pictures; by default this one.")
+@click.option("--name", help="Begin of the file names; by default made of the prompt.")
+@click.option("--overwrite", is_flag=True, help="Replace files of the same names.")
+@options.request
+@options.connection
+@options.screen
+def generate(
+    *,
+    prompt: str,
+    out: Path,
+    name: str | None,
+    overwrite: bool,
+    fields: dict[str, Any],
+    settings: Settings,
+    screen: Screen,
+) -> int:
+    """Make the pictures of one PROMPT (- reads it from standard input) and print their paths."""
+    from hinow_async.cli import generate as command  # noqa: PLC0415
+
+    where = command.Where(out, name, overwrite)
+    return command.run(_text(prompt), fields, where, settings, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
+@click.argument("source")
+@click.argument("out", type=_FOLDER)
+@click.option("--dry-run", is_flag=True, help="Count items, pictures, estimated cost and time; send nothing.")
+@click.option(
+    "--resend-unknown",
+    is_flag=True,
+    help="Send again what may have been billed without an answer: it may be paid twice.",
+)
+@click.option("--keep-going", is_flag=True, help="Do not stop after 100 failures in succession.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Fill what lines leave out: --set quality=high.",
+)
+@options.connection
+@options.screen
+def batch(
+    *,
+    source: str,
+    out: Path,
+    dry_run: bool,
+    resend_unknown: bool,
+    keep_going: bool,
+    sets: tuple[str, ...],
+    settings: Settings,
+    screen: Screen,
+) -> int:
+    """Make the pictures of all prompts of SOURCE, and keep them in the folder OUT.
+
+    SOURCE is a file of JSON lines (prompt, id, quality, ...) or of prompts, a line each; - is standard
+    input. The same command again goes on where it stopped: what is there is not made, nor paid, again.
+    """
+    from hinow_async.cli import batch as command  # noqa: PLC0415
+
+    job = command.Job(source, out, resend_unknown, keep_going, _defaults(sets))
+    return (command.dry_run if dry_run else command.run)(job, settings, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
+@click.argument("prompt")
+@click.option("--model", required=True, help="Id with its namespace, e.g. hinow/himax.")
+@click.option("--system", help="What the model is told before the prompt.")
+@options.connection
+@options.screen
+def chat(prompt: str, model: str, system: str | None, settings: Settings, screen: Screen) -> int:
+    """Have one PROMPT (- reads it from standard input) answered in words."""
+    from hinow_async.cli import chat as command  # noqa: PLC0415
+
+    return command.run(_text(prompt), model, system, settings, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
+@click.argument("model", required=False)
+@options.free_connection
+@options.screen
+def models(model: str | None, settings: Settings, screen: Screen) -> int:
+    """List the models and what they cost; or show one MODEL."""
+    from hinow_async.cli import account as command  # noqa: PLC0415
+
+    return command.models(model, settings, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
+@options.free_connection
+@options.screen
+def balance(settings: Settings, screen: Screen) -> int:
+    """Show what is left on the account, in US dollars."""
+    from hinow_async.cli import account as command  # noqa: PLC0415
+
+    return command.balance(settings, screen)
+
+
+_AT_LEAST_0: Final = click.FloatRange(min=0)
+_ABOVE_0: Final = click.FloatRange(min=0, min_open=True)
+
+
+@hinow.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="On 127.0.0.1; 0: a free one.")
+@click.option("--latency", type=_AT_LEAST_0, default=0.0, help="Seconds that an answer takes.")
+@click.option(
+    "--latency-jitter", type=_AT_LEAST_0, default=0.0, help="Seconds added at most to each latency."
+)
+@click.option("--max-in-flight", type=click.IntRange(min=1), help="Requests at once; one more gets 429.")
+@click.option("--requests-per-minute", type=_ABOVE_0, help="One more gets 429.")
+@click.option("--images-per-minute", type=_ABOVE_0, help="One more gets 429.")
+@click.option("--balance", type=_AT_LEAST_0, help="US dollars on the account; what it cannot pay gets 402.")
+@click.option("--picture-size", type=click.IntRange(min=16), help="Long edge of all pictures, in pixels.")
+@click.option("--urls-expire", type=_AT_LEAST_0, help="Seconds after which links of pictures are dead.")
+@click.option("--bandwidth", type=_ABOVE_0, help="Of a download, in bytes per second.")
+@options.screen
+def sandbox(port: int, screen: Screen, **behaviour: Any) -> int:
+    """Run the service in small on this machine until Ctrl-C, and print how programs find it."""
+    from hinow_async.cli import sandbox as command  # noqa: PLC0415
+
+    return command.run(port, behaviour, screen)
+
+
+# -- arguments -------------------------------------------------------------------------------------------
+
+
+def _text(prompt: str) -> str:
+    """Return the prompt, or standard input where it is `-`."""
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise click.UsageError("standard input is not UTF-8") from None
+
+
+def _defaults(sets: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for text in sets:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set takes FIELD=VALUE, not {text!r}")
+        values[name.strip().replace("-", "_")] = value
+    if "extra" in values:
+        values["extra"] = options.json_object(values["extra"], "--set extra")
+    if "num_images" in values:
+        try:
+            values["num_images"] = json.loads(values["num_images"])
+        except ValueError:
+            raise click.UsageError("--set num_images takes a number") from None
+    return values
+
+
+# -- from arguments to exit code -------------------------------------------------------------------------
+
+
+def run(args: Sequence[str] | None) -> int:
+    """Run a command; return its exit code."""
+    try:
+        result = hinow.main(args, prog_name="hinow", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return exits.INTERRUPTED
+    return result if isinstance(result, int) else exits.OK

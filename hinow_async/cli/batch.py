@@ -1,0 +1,244 @@
+"""`hinow batch`: a source of prompts becomes a folder of pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from hinow_async._budget import Prices
+from hinow_async._errors import ConfigurationError
+from hinow_async.batch.records import FAILURES, MANIFEST, Records
+from hinow_async.batch.report import BatchReport
+from hinow_async.batch.runner import Batch
+from hinow_async.batch.source import open_source
+from hinow_async.batch.survey import Survey, survey
+from hinow_async.cli import exits, running
+from hinow_async.cli.connection import connect
+from hinow_async.cli.progress import duration, shown
+from hinow_async.cli.screen import Screen
+from hinow_async.cli.settings import Settings
+
+_SECONDS_A_REQUEST: Final = 30.0
+"""What a dry run takes for the time of one request; it says so."""
+
+_STOPPED_CODES: Final = {
+    "budget": exits.NO_MONEY,
+    "balance": exits.NO_MONEY,
+    "key": exits.REFUSED,
+    "disk": exits.FAILED,
+    "failing": exits.FAILED,
+    "unreachable": exits.FAILED,
+}
+
+_STOPPED_TEXTS: Final = {
+    "budget": "the budget is used up",
+    "balance": "the account has no credit left",
+    "key": "the service refused the key",
+    "disk": "the disk takes no more",
+    "failing": "too many items failed in succession",
+    "unreachable": "the service cannot be reached",
+    "interrupted": "interrupted",
+}
+
+
+@attrs.frozen
+class Job:
+    """What the arguments say."""
+
+    source: str
+    out: Path
+    resend_unknown: bool
+    keep_going: bool
+    defaults: dict[str, Any]
+
+
+def run(job: Job, settings: Settings, screen: Screen) -> int:
+    """Run the command; return its exit code."""
+
+    async def work(stop: running.Stop) -> int:
+        async with connect(settings, screen) as client:
+            batch = Batch(
+                client,
+                job.source,
+                job.out,
+                resend_unknown=job.resend_unknown,
+                defaults=job.defaults,
+                keep_going=job.keep_going,
+                stop=stop.event,
+            )
+            stop.on_first(lambda: _finishing(batch))
+            try:
+                async with shown(batch.progress, screen):
+                    report = await batch.run()
+            except asyncio.CancelledError:
+                _tell(job, batch, batch.report(), screen)
+                raise
+        _tell(job, batch, report, screen)
+        return _code(report, stop)
+
+    return running.run(work, screen)
+
+
+def _finishing(batch: Batch) -> str:
+    count = batch.progress().in_flight
+    calls = "1 call is" if count == 1 else f"{count} calls are"
+    return f"{calls} in flight and paid for, their pictures are saved first"
+
+
+def _code(report: BatchReport, stop: running.Stop) -> int:
+    if report.stopped == "interrupted":
+        return stop.code
+    if report.stopped is not None:
+        return _STOPPED_CODES[report.stopped]
+    return exits.OK if report.is_complete else exits.FAILED
+
+
+# -- what it came to -------------------------------------------------------------------------------------
+
+
+def _tell(job: Job, batch: Batch, report: BatchReport, screen: Screen) -> None:
+    if screen.is_json:
+        screen.json({**attrs.asdict(report), "out": os.fspath(job.out), "sandbox": batch.is_sandbox})
+    for line in _lines(job, batch, report):
+        screen.answer(line)
+
+
+def _lines(job: Job, batch: Batch, report: BatchReport) -> list[str]:
+    lines = []
+    if report.stopped is not None:
+        reason = f": {batch.reason}" if batch.reason else ""
+        lines.append(f"Stopped early, {_STOPPED_TEXTS[report.stopped]}{reason}")
+    lines.append(_summary(batch, report))
+    lines.append(_money(batch, report))
+    lines += _open_lines(job, report)
+    if report.model_mismatches:
+        lines.append(
+            f"{report.model_mismatches} answers name another model than was asked for: see {MANIFEST}"
+        )
+    lines.append(_next(job, report))
+    return lines
+
+
+def _summary(batch: Batch, report: BatchReport) -> str:
+    done = report.saved + report.reused
+    made = f"{report.images:,} made now, {_size(report.bytes)}, in {duration(report.elapsed)}"
+    return (
+        f"{done:,} of {report.total:,} items done: {batch.images_there:,} pictures lie in"
+        f" {batch.folder / 'images'} ({made})"
+    )
+
+
+def _money(batch: Batch, report: BatchReport) -> str:
+    if report.estimated_usd is None:
+        cost = "Nobody knows what these models cost"
+    elif batch.is_sandbox:
+        cost = f"It would have cost an estimated ${report.estimated_usd:,.2f}; in the sandbox it cost nothing"
+    else:
+        cost = f"Estimated cost: ${report.estimated_usd:,.2f}"
+    if report.balance_fell_usd is not None and not batch.is_sandbox:
+        cost += f"; the balance fell by ${report.balance_fell_usd:,.2f}"
+    return cost
+
+
+def _open_lines(job: Job, report: BatchReport) -> list[str]:
+    lines = []
+    if report.failed:
+        lines.append(f"{report.failed:,} failed and cost nothing: the next run tries them again")
+    if report.maybe_paid:
+        lines.append(
+            f"{report.maybe_paid:,} may have been paid for without an answer: they are sent again only with"
+            " --resend-unknown"
+        )
+    if report.lost:
+        lines.append(
+            f"{report.lost:,} are paid for, but not all their pictures could be fetched: the next run asks"
+            " their links again, which is free"
+        )
+    if lines:
+        lines.append(f"What is open, and why: {job.out / FAILURES}")
+    return lines
+
+
+def _next(job: Job, report: BatchReport) -> str:
+    if report.is_complete:
+        return f"Each picture with its prompt: {job.out / MANIFEST}"
+    command = ["hinow", "batch", job.source, os.fspath(job.out)]
+    return f"To go on, the same command again: {shlex.join(command)} (with the same options)"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
+# -- the dry run -----------------------------------------------------------------------------------------
+
+
+def dry_run(job: Job, settings: Settings, screen: Screen) -> int:
+    """Count what there is to do; no request is made and nothing is written."""
+    source = open_source(job.source, job.defaults)
+    is_sandbox = settings.sandbox or os.environ.get("HINOW_BASE_URL", "").startswith("http://")
+    prices = Prices(settings.budget)
+
+    async def work(_: running.Stop) -> int:
+        if await asyncio.to_thread(job.out.exists) and not await asyncio.to_thread(job.out.is_dir):
+            raise ConfigurationError(f"the output folder {job.out} is a file")
+        records = await asyncio.to_thread(Records, job.out, is_sandbox=is_sandbox)
+        found = await survey(source, records, prices.of, resend_unknown=job.resend_unknown)
+        _tell_plan(found, settings, screen)
+        return exits.OK
+
+    return running.run(work, screen)
+
+
+def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
+    seconds = _time(found, settings)
+    usd = None if found.estimated_usd is None else float(found.estimated_usd)
+    if screen.is_json:
+        screen.json(
+            {
+                "items": found.items,
+                "images": found.images,
+                "items_left": found.left,
+                "images_left": found.left_images,
+                "estimated_usd": 0.0 if not found.left else usd,
+                "unpriced_items": found.unpriced,
+                "estimated_seconds": seconds,
+            }
+        )
+        return
+    screen.answer(f"{found.items:,} items, {found.images:,} pictures")
+    if found.left < found.items:
+        screen.answer(f"Left to be made: {found.left:,} items, {found.left_images:,} pictures")
+    if found.fetched:
+        screen.answer(f"Paid for, to be fetched: {found.fetched:,} items")
+    if usd is not None:
+        screen.answer(f"Estimated cost: ${usd:,.2f}")
+    if found.unpriced:
+        screen.answer(f"Nobody knows what {found.unpriced:,} of them cost")
+    screen.answer(
+        f"Estimated time: {duration(seconds)} or more, if the account allows"
+        f" {settings.limits.max_in_flight} requests in flight and one takes {_SECONDS_A_REQUEST:.0f} s"
+    )
+    screen.answer("Nothing was sent.")
+
+
+def _time(found: Survey, settings: Settings) -> float:
+    """Return the seconds that the given limits leave no way around."""
+    limits = settings.limits
+    waves = -(-found.left // limits.max_in_flight)
+    times = [waves * _SECONDS_A_REQUEST]
+    if limits.requests_per_minute is not None:
+        times.append(60 * found.left / limits.requests_per_minute)
+    if limits.images_per_minute is not None:
+        times.append(60 * found.left_images / limits.images_per_minute)
+    return max(times)

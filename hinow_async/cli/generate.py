@@ -1,0 +1,82 @@
+"""`hinow generate`: one prompt, its pictures, their paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from hinow_async._client import AsyncHinow
+from hinow_async._errors import ConfigurationError
+from hinow_async._models.images import ImageRequest, ImageResult, SavedImage
+from hinow_async._resources.images import writable_folder
+from hinow_async.cli import exits, running
+from hinow_async.cli.connection import connect
+from hinow_async.cli.screen import Screen
+from hinow_async.cli.settings import Settings
+
+
+@attrs.frozen
+class Where:
+    """Where the pictures go, and under which names."""
+
+    folder: Path
+    name: str | None
+    overwrite: bool
+
+
+def run(prompt: str, fields: dict[str, Any], where: Where, settings: Settings, screen: Screen) -> int:
+    """Run the command; return its exit code."""
+    request = ImageRequest(prompt, **fields)
+    try:
+        writable_folder(where.folder)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the folder {where.folder} cannot be used: {getattr(error, 'strerror', None) or error};"
+            " nothing was sent"
+        ) from None
+
+    async def work(stop: running.Stop) -> int:
+        async with connect(settings, screen) as client:
+            result = await _make(client, request, stop)
+            if result is None:
+                screen.say("Stopped; nothing was sent.")
+                return stop.code
+            saved = await result.save(where.folder, name=where.name, overwrite=where.overwrite)
+            _show(result, saved, settings, screen)
+            return exits.OK
+
+    return running.run(work, screen)
+
+
+async def _make(client: AsyncHinow, request: ImageRequest, stop: running.Stop) -> ImageResult | None:
+    """Make the call; None where it was stopped before it was sent."""
+    async with client.images.generate_many([request]) as outcomes:
+
+        def finish() -> str:
+            outcomes.stop()
+            return "what is paid for is finished and saved"
+
+        stop.on_first(finish)
+        async for outcome in outcomes:
+            return outcome.unwrap()
+    return None
+
+
+def _show(result: ImageResult, saved: tuple[SavedImage, ...], settings: Settings, screen: Screen) -> None:
+    if not screen.is_json:
+        for image in saved:
+            screen.path(image.path)
+        return
+    screen.json(
+        {
+            "saved": [{**attrs.asdict(image), "path": os.fspath(image.path)} for image in saved],
+            "model": result.model,
+            "provider": result.provider,
+            "request_id": result.call.request_id,
+            "estimated_usd": result.call.estimated_usd,
+            "sandbox": settings.sandbox,
+        }
+    )
