@@ -290,12 +290,13 @@ class Transfer:
         return piece
 
     async def _read(self, content: aiohttp.StreamReader, piece: Piece, patience: asyncio.Timeout) -> None:
-        armed = float("-inf")
+        armed: float | None = None
+        idle = self._idle
         soon = self._time() + SOON
         while piece.size < BLOCK and (now := self._time()) < soon:
             # Moved only now and then, for each move costs as much as a read.
-            if self._idle is not None and now - armed > self._idle / 64:
-                patience.reschedule(self._until(self._idle))
+            if armed is None or (idle is not None and now - armed > idle / 64):
+                patience.reschedule(self._until(idle if idle is None else idle * 65 / 64))
                 armed = now
             if block := await content.readany():
                 piece.blocks.append(block)

@@ -348,7 +348,11 @@ async def test_the_deadline_holds_over_all(server, save, make, tmp_path):
     start = loop.time()
     with pytest.raises(DownloadError, match=r"not there after 0.3 s"):
         await save(server.url("/drip", DATA, Answer(split=1)), make(timeout=0.3))
-    assert loop.time() - start < 2
+    with pytest.raises(DownloadError, match=r"not there after 0.3 s"):
+        await save(server.url("/mute", DATA, Answer(cut=9, stalls=True)), make(timeout=0.3, idle=None))
+    with pytest.raises(DownloadError, match=r"not there after 0.3 s"):
+        await save(server.url("/late", DATA, Answer(before=9)), make(timeout=0.3, idle=None))
+    assert loop.time() - start < 3
     assert names(tmp_path) == []
 
 
