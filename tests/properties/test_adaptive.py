@@ -532,3 +532,79 @@ def test_any_origin_of_time_will_do() -> None:
         seen.append((world.controller.limit, round(world.controller.pace_per_minute or 0)))
 
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_late_refusal_of_an_old_episode_shuts_the_opened_account() -> None:
+    """A call of the last burst that is refused after the probe passed still tells when to come back."""
+    world = World()
+    world.try_to_send(8)
+    refuse(None, overload=False)(world, world.take(0.999))
+    world.wait(1)
+    world.succeed(world.take(0))
+    world.succeed(world.take(0))
+    world.try_to_send(1)
+    world.succeed(world.take(0.999))
+    assert world.controller.delay(world.now, 1) == 0
+    limit = world.controller.limit
+
+    refuse(60.0, overload=False)(world, world.take(0.999))
+    world.wait(59.9)
+    world.try_to_send(1)
+
+    assert world.controller.holding == "gate"
+    assert world.controller.limit >= limit - 2  # no second cut, only what the service held is known better
+
+
+def test_old_calls_that_die_are_an_outage_too() -> None:
+    """Calls that were sent before the last refusal belong to its episode, their deaths do not."""
+    world = World(max_in_flight=512)
+    fly(world, 40)
+    refuse(None, overload=False)(world, world.take(0.999))
+    world.wait(1)
+    for _ in range(6):  # room for the probe
+        world.succeed(world.take(0.5))
+    world.try_to_send(1)
+    world.succeed(world.take(0.999))
+    limit = world.controller.limit
+
+    for _ in range(DEATHS):
+        world.fail(world.take(0))
+
+    assert world.controller.gate > world.now
+    assert world.controller.limit < limit
+
+
+def test_a_swollen_latency_stops_a_curve() -> None:
+    """After a cut too: a service that queues is not pressed further, however long callers wait."""
+    world = World(max_in_flight=512)
+    fly(world, 40)
+    for latency in (10.0, 20.0):
+        for _ in range(40):
+            world.wait(0.01)
+            world.succeed(world.take(0), latency)
+            world.try_to_send(1000)
+    refuse(None, overload=True)(world, world.take(0.999))
+    world.wait(1)
+    while world.controller.flying >= world.controller.limit:
+        world.succeed(world.take(0), 20.0)
+    world.try_to_send(1000)
+    world.wait(PROBATION)
+    fly(world, world.controller.limit)
+    limit = world.controller.limit
+
+    for _ in range(1000):
+        world.wait(0.5)
+        world.try_to_send(1)
+
+    assert world.controller.limit == limit
+
+
+def test_a_caller_may_wait_for_years() -> None:
+    """A caller who was held and is asked about a year later finds the limit that slow start has reached."""
+    world = World(max_in_flight=512)
+    world.try_to_send(1000)
+
+    world.wait(365 * 86_400)
+    world.try_to_send(1000)
+
+    assert world.controller.limit == 64
