@@ -534,6 +534,19 @@ def test_any_origin_of_time_will_do() -> None:
     assert seen[0] == seen[1] == seen[2]
 
 
+def test_a_second_shorter_hint_opens_nothing() -> None:
+    """Of all the times that a burst of refusals names, the latest counts."""
+    world = World()
+    world.try_to_send(8)
+    refuse(30.0, overload=False)(world, world.take(0.999))
+    refuse(2.0, overload=False)(world, world.take(0.999))
+    refuse(None, overload=False)(world, world.take(0.999))
+    world.wait(29.9)
+
+    assert world.controller.delay(world.now, 1) > 0
+    assert world.controller.holding == "gate"
+
+
 def test_a_late_refusal_of_an_old_episode_shuts_the_opened_account() -> None:
     """A call of the last burst that is refused after the probe passed still tells when to come back."""
     world = World()
