@@ -11,7 +11,7 @@ import attrs
 
 from hinow_async._call import CallOptions, Engine
 from hinow_async._download import Downloader
-from hinow_async._errors import APIError, ConfigurationError
+from hinow_async._errors import APIError, APITimeoutError, ConfigurationError
 from hinow_async._fetch import Fetch
 from hinow_async._models.account import Model
 from hinow_async._options import RetryPolicy, check_headers, deadline_seconds
@@ -50,10 +50,33 @@ class Runtime:
         pool = self.engine.pool
         if not pool.is_ready():
             await pool.enter()
+            self._learning = asyncio.Lock()  # one that was waited for belongs to its loop
             self.engine.limiter.bind(asyncio.get_running_loop())
 
-    async def learn_prices(self, retry: RetryPolicy) -> None:
-        """Read the catalogue's prices, once; without them the model card's stand."""
+    async def learn_prices(self, request: Any, options: CallOptions) -> CallOptions:
+        """Read the catalogue's prices, once, in the time that a call has; return what it has left.
+
+        Raises:
+            APITimeoutError: the call's deadline ended; nothing was sent.
+        """
+        clock = self.engine.clock
+        begun = clock()
+        scope = asyncio.timeout(options.timeout)
+        try:
+            async with scope:
+                await self._learn(options.retry)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        if scope.expired():
+            message = "the call's deadline ended while the catalogue, which prices are read from, was fetched"
+            raise APITimeoutError(message, request=request)
+        if options.timeout is None:
+            return options
+        return attrs.evolve(options, timeout=options.timeout - (clock() - begun))
+
+    async def _learn(self, retry: RetryPolicy) -> None:
+        """Read the catalogue's prices; without them the model card's stand."""
         prices = self.engine.purse.prices
         async with self._learning:
             if prices.has_catalogue:

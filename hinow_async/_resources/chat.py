@@ -92,7 +92,7 @@ class Completions:
         await self._runtime.enter()
         engine = self._runtime.engine
         if engine.purse.needs_catalogue(request):
-            await self._runtime.learn_prices(self._defaults.retry)
+            options = await self._runtime.learn_prices(request, options)
         plan = self._plan(request)
         completion, record = await Call(engine, plan, options).run()
         return attrs.evolve(completion, request=request, call=record)

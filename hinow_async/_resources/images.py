@@ -227,7 +227,7 @@ class Images:
         engine = self._runtime.engine
         plan = image_plan(request, self._decode)
         if engine.purse.needs_catalogue(request):
-            await self._runtime.learn_prices(self._defaults.retry)
+            options = await self._runtime.learn_prices(request, options)
         answer, record = await Call(engine, plan, options).run()
         return ImageResult(
             request,
