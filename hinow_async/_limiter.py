@@ -31,6 +31,8 @@ PARKED_FOR = 60.0
 
 COMPACT = 64  # dead entries that are let lie at least
 
+_SUCCESS = Event.SUCCESS  # asked for with every call, and slow to look up in the enum before Python 3.12
+
 Clock = Callable[[], float]
 
 
@@ -175,14 +177,20 @@ class Admission:
 
 
 class Grant:
-    """The right to send one call now; it is given back exactly once, with what became of it."""
+    """The right to send one call now; it is given back exactly once, with what became of it.
 
-    __slots__ = ("account", "at", "ticket")
+    Filled in by the limiter: in Python 3.11 an `__init__` would be a tenth of a whole admission.
+    """
 
-    def __init__(self, account: Admission, ticket: Ticket, at: float) -> None:
-        self.account = account
-        self.ticket = ticket
-        self.at = at
+    __slots__ = ("account", "ticket")
+
+    account: Admission
+    ticket: Ticket
+
+    @property
+    def at(self) -> float:
+        """When it was given."""
+        return self.ticket[1]
 
 
 class Waiter:
@@ -259,10 +267,12 @@ class Limiter:
         self.bind(asyncio.get_running_loop())
         self._check_hopeless(demand, self._clock())
         waiter = Waiter(demand, asyncio.get_running_loop().create_future())
-        heapq.heappush(self._queue_of(demand), (demand.arrival, waiter))
+        queue = self._queue_of(demand)
+        heapq.heappush(queue, (demand.arrival, waiter))
         if demand.deadline is not None:
             heapq.heappush(self._deadlines, (demand.deadline, demand.arrival, waiter))
-        self._pump()
+        if queue[0][1] is waiter or (self._deadlines and self._deadlines[0][2] is waiter):
+            self._pump()  # else it changes nothing: those in front go first, and the timer is theirs
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -277,15 +287,17 @@ class Limiter:
             event: What became of the call.
             value: Seconds of latency for SUCCESS; of Retry-After, if any, for REFUSED and OVERLOAD.
         """
-        if grant not in self._out:
-            return  # its loop was closed under it, and the grant written off
-        self._out.discard(grant)
+        try:
+            self._out.remove(grant)
+        except KeyError:
+            return  # it was given back before, or its loop was closed under it and the grant written off
         now = self._clock()
         account, controller = grant.account, grant.account.controller
-        if event is Event.SUCCESS:
+        if event is _SUCCESS:
             controller.on_success(now, grant.ticket, value or 0.0)
             account.throttled_since = None
-            account.quota = min(account.QUOTA_START, account.quota + account.QUOTA_SHARE)
+            if account.quota < account.QUOTA_START:
+                account.quota = min(account.QUOTA_START, account.quota + account.QUOTA_SHARE)
         else:
             self._tell(account, grant, event, value, now)
         if self._queue or account.bound:
@@ -389,7 +401,9 @@ class Limiter:
             account.parking.on_try(demand.model, now)
         if account.pacing is not None:
             account.pacing.on_send(now, demand.weight)
-        grant = Grant(account, account.controller.on_send(now, demand.weight, demand.kind), now)
+        grant = Grant()
+        grant.account = account
+        grant.ticket = account.controller.on_send(now, demand.weight, demand.kind)
         self._out.add(grant)
         return grant
 
@@ -464,10 +478,11 @@ class Limiter:
         Returns:
             Seconds until it is to be asked about again; 0.0: it was failed.
         """
-        since = [account.throttled_since for account in accounts if account.is_shut]
-        if not since or len(since) < len(accounts) or None in since:
-            return wait
-        begun = max(waiter.demand.arrived_at, *(at for at in since if at is not None))
+        begun = waiter.demand.arrived_at
+        for account in accounts:
+            if account.throttled_since is None or not account.is_shut:
+                return wait
+            begun = max(begun, account.throttled_since)
         left = begun + waiter.demand.throttled_max - now
         if left > 0:
             return min(wait, left)
@@ -518,10 +533,10 @@ class Limiter:
             raise NotAdmittedError("deadline" if demand.deadline <= now else "gate", shut)
 
     def _is_parked_everywhere(self, demand: Demand, now: float) -> bool:
-        return all(
-            account.parking.rest(demand.model, now) > 0 or not account.fits(demand.weight)
-            for account in self.accounts
-        )
+        for account in self.accounts:
+            if account.parking.rest(demand.model, now) == 0 and account.fits(demand.weight):
+                return False
+        return True
 
     def _fail_hopeless(self) -> None:
         now = self._clock()
