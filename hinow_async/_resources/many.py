@@ -132,6 +132,7 @@ class Stream(Generic[O]):
         self._in_queue = 0
         self._is_starting = False
         self._is_exhausted = False
+        self._puller: asyncio.Task[Any] | None = None
         self.is_stopped = False
 
     # -- the reader's side -------------------------------------------------------------------------
@@ -175,6 +176,9 @@ class Stream(Generic[O]):
         for item in self._items:
             if not item.is_granted and item.task is not None:
                 item.task.cancel()
+        # A source that waits for something may wait for ever; one that stops us itself is not cancelled.
+        if self._puller is not None and self._puller is not asyncio.current_task():
+            self._puller.cancel()
 
     def fail(self, error: Exception) -> None:
         """Stop, and raise *error* at the end."""
@@ -233,14 +237,17 @@ class Stream(Generic[O]):
         async with self._lock:
             if not self._is_of_use():
                 return END
+            self._puller = asyncio.current_task()
             try:
                 item = await self._source.pull()
             except Exception as error:
                 self._break(error)
                 return END
+            finally:
+                self._puller = None
             if item is END:
                 self._is_exhausted = True
-            return item
+            return END if self.is_stopped else item
 
     def _break(self, error: BaseException) -> None:
         self._is_exhausted = True
