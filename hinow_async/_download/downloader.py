@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -192,8 +192,9 @@ class Downloader:
                 for start in range(0, len(data), BLOCK):
                     yield data[start : start + BLOCK]
                 return
-            async for block in self._stream(image.url, exempt):
-                yield block
+            async with contextlib.aclosing(self._stream(image.url, exempt)) as blocks:
+                async for block in blocks:
+                    yield block
 
     def close(self) -> None:
         """Let the threads go; downloads under way are finished."""
@@ -242,7 +243,7 @@ class Downloader:
         finally:
             transfer.close()
 
-    async def _stream(self, url: str, exempt: frozenset[Origin]) -> AsyncIterator[bytes]:
+    async def _stream(self, url: str, exempt: frozenset[Origin]) -> AsyncGenerator[bytes, None]:
         transfer = self._transfer(url, exempt)
         clock = asyncio.get_running_loop().time
         follower = _Follower(transfer)

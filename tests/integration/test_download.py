@@ -336,7 +336,7 @@ async def test_retry_after_is_obeyed_and_bounded(server, save, make):
 
 async def test_a_stall_is_a_break_but_a_slow_beginning_is_not(server, save, make):
     """`idle` runs between two pieces of a body: not before its first byte."""
-    saved = await save(server.url("/slow", DATA, Answer(before=0.4)), make(idle=0.1, attempts=1))
+    saved = await save(server.url("/slow", DATA, Answer(before=0.8)), make(idle=0.3, attempts=1))
     assert saved.size_bytes == len(DATA)
     with pytest.raises(DownloadError, match=r"nothing came for 0.1 s"):
         await save(server.url("/stall", DATA, *[Answer(cut=0, stalls=True)] * 3), make(idle=0.1, attempts=2))
