@@ -169,6 +169,7 @@ class AsyncHinow:
         return ClientStats(
             in_flight=engine.limiter.in_flight,
             waiting=engine.limiter.waiting,
+            oldest_wait=engine.limiter.oldest_wait,
             limit=engine.limiter.limit,
             throttled=sum(a.throttled for a in accounts.values()),
             retries=sum(a.retries for a in accounts.values()),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -26,8 +27,12 @@ from hinow_async._protocol.adaptive import Controller, Ticket
 from hinow_async._protocol.outcome import Event
 from hinow_async._protocol.pacing import Pacing
 
+_log = logging.getLogger("hinow_async")
+
 PARKED_FOR = 60.0
 """Seconds that an account gets no calls after it refused the key; then one call tries."""
+
+CEILING_FOR = 60.0  # seconds at max_in_flight after which it is said
 
 COMPACT = 64  # dead entries that are let lie at least
 
@@ -100,8 +105,9 @@ class Admission:
     """All that may delay a call of one account, and what was counted there."""
 
     __slots__ = (
-        "bound", "controller", "index", "max_in_flight", "name", "pacing", "parking",
-        "quota", "reserved", "retries", "spent", "throttled", "throttled_since", "unknown_outcomes",
+        "_at_ceiling_since", "_has_said_ceiling", "bound", "controller", "index", "max_in_flight", "name",
+        "pacing", "parking", "quota", "reserved", "retries", "spent", "throttled", "throttled_since",
+        "unknown_outcomes",
     )  # fmt: skip
 
     QUOTA_START = 20.0
@@ -129,6 +135,8 @@ class Admission:
         self.spent = Decimal(0)  # US dollars
         self.reserved = Decimal(0)  # of the calls in flight here
         self.throttled_since: float | None = None  # the first refusal since anything was accepted
+        self._at_ceiling_since: float | None = None
+        self._has_said_ceiling = False
 
     def fits(self, weight: int) -> bool:
         """Whether a call so heavy can ever go."""
@@ -151,6 +159,20 @@ class Admission:
         """Whether the gate, or the probe behind it, is what holds the head."""
         return self.controller.holding in {"gate", "probe"}
 
+    def watch_ceiling(self, now: float) -> None:
+        """Say once that `max_in_flight` is what holds the callers: the account may allow more."""
+        controller = self.controller
+        if controller.holding != "slots" or controller.limit < self.max_in_flight:
+            self._at_ceiling_since = None
+        elif self._at_ceiling_since is None:
+            self._at_ceiling_since = now
+        elif now - self._at_ceiling_since >= CEILING_FOR and not self._has_said_ceiling:
+            self._has_said_ceiling = True
+            _log.info(
+                "account %s has had %d calls in flight for a minute without a refusal: it may allow more"
+                " (Limits.max_in_flight)", self.name, self.max_in_flight,
+            )  # fmt: skip
+
     def take_retry(self) -> bool:
         """Take one retry of a 5xx out of the quota; False: it is used up."""
         if self.quota < 1:
@@ -160,6 +182,7 @@ class Admission:
 
     def stats(self, now: float) -> AccountStats:
         """Return this account's numbers."""
+        requests, images = self.controller.accepted(now) or (None, None)
         return AccountStats(
             in_flight=self.controller.flying,
             waiting=sum(1 for _, waiter in self.bound if waiter.is_waiting),
@@ -170,6 +193,9 @@ class Admission:
             spent_usd=float(self.spent),
             reserved_usd=float(self.reserved),
             pace_per_minute=self.controller.pace_per_minute,
+            requests_last_minute=requests,
+            images_last_minute=images,
+            decisions=tuple(f"{now - at:.0f} s ago: {what}" for at, what in self.controller.decisions),
             gate=max(0.0, self.controller.gate - now),
             held_by=self.controller.holding,
             parked="; ".join(map(str, self.parking.reasons.values())) or None,
@@ -334,6 +360,12 @@ class Limiter:
         """Calls in the queues."""
         queues = (self._queue, *(account.bound for account in self.accounts))
         return sum(1 for queue in queues for _, waiter in queue if waiter.is_waiting)
+
+    @property
+    def oldest_wait(self) -> float:
+        """Seconds since the call at the head of the queue began; 0.0: nobody waits."""
+        head = self._head(self._queue)
+        return 0.0 if head is None else self._clock() - head.demand.arrived_at
 
     # -- the loop ----------------------------------------------------------------------------------
 
@@ -507,6 +539,9 @@ class Limiter:
     def _on_timer(self) -> None:
         self._timer = None
         self._pump()
+        now = self._clock()
+        for account in self.accounts:
+            account.watch_ceiling(now)
 
     # -- hopeless waits ----------------------------------------------------------------------------
 

@@ -80,6 +80,12 @@ class AccountStats:
     """US dollars held for its calls in flight."""
     pace_per_minute: float | None
     """The learned pace in images per minute; None: none was learned."""
+    requests_last_minute: int | None
+    """Requests accepted in the last minute; None with `adaptive=False`, which does not count."""
+    images_last_minute: float | None
+    """Images accepted in the last minute; a chat counts as one."""
+    decisions: tuple[str, ...]
+    """Why the limit is what it is: the last few things that were learned, oldest first."""
     gate: float
     """Seconds until the account's gate opens; 0.0: it is open."""
     held_by: str | None
@@ -96,6 +102,8 @@ class ClientStats:
     """Calls that hold a slot."""
     waiting: int
     """Calls that wait for one."""
+    oldest_wait: float
+    """Seconds that the first in the queue has been waiting, since its call began; 0.0: nobody waits."""
     limit: int
     """Calls allowed in flight now, over all accounts."""
     throttled: int

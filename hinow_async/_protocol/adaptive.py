@@ -70,6 +70,7 @@ KINDS: Final = 32  # kinds of call remembered
 DEATHS: Final = 3  # calls in succession that fail after sending: an outage
 OVERLOADED: Final = 0.7  # share of the calls in flight kept; below NEAR, so that the way back is quick
 WINDOW: Final = 60  # seconds counted as the last minute
+DECISIONS: Final = 8  # kept for those who ask why the limit is what it is
 TICK: Final = 0.5  # how soon a caller held by slots asks again
 RATE_MIN: Final = 1 / 60  # images per second
 
@@ -216,8 +217,8 @@ class Controller:
     """
 
     __slots__ = (
-        "_accepted", "_adaptive", "_cut_seq", "_cycle", "_cycle_at", "_cycle_seq", "_deaths", "_episode",
-        "_fails", "_flying", "_full", "_gate", "_half_open", "_holding", "_interval", "_jitter",
+        "_accepted", "_adaptive", "_cut_seq", "_cycle", "_cycle_at", "_cycle_seq", "_deaths",
+        "_decisions", "_episode", "_fails", "_flying", "_full", "_gate", "_half_open", "_holding", "_interval", "_jitter",
         "_kinds", "_last", "_limit", "_max_in_flight", "_minute", "_opened", "_opened_at", "_pace",
         "_paced", "_probe", "_proved", "_seq", "_settled_at", "_shut_at", "_slots", "_slow",
         "_swelling", "_tat",
@@ -259,6 +260,7 @@ class Controller:
         self._deaths = 0
         self._kinds: dict[Hashable, _Kind] = {}
         self._swelling = 1.0
+        self._decisions: deque[tuple[float, str]] = deque(maxlen=DECISIONS)
 
     @property
     def limit(self) -> int:
@@ -284,6 +286,15 @@ class Controller:
     def holding(self) -> Holding | None:
         """What made the last :meth:`delay` more than 0; None if nothing did, or nobody waits."""
         return self._holding
+
+    @property
+    def decisions(self) -> tuple[tuple[float, str], ...]:
+        """The last few decisions, oldest first: when, and what was learned of the account."""
+        return tuple(self._decisions)
+
+    def accepted(self, now: float) -> tuple[int, float] | None:
+        """Requests and images accepted in the last minute; None with ``adaptive=False``: not counted."""
+        return (self._accepted.requests(now), self._accepted.images(now)) if self._adaptive else None
 
     def delay(self, now: float, weight: float) -> float:
         """Seconds until the next call may go, 0 for now; ask again then, or at the next event.
@@ -465,6 +476,7 @@ class Controller:
             self._paced = self._paced or (not overload and (timed or roomy))
             self._probe = None
             self._fails += 1
+            self._decisions.append((now, f"probe refused with {others} others in flight"))
         else:
             self._full = overload or (others > 0 and not roomy)
             self._paced = self._adaptive and not overload and (timed or not self._full)
@@ -496,10 +508,13 @@ class Controller:
 
     def _begin_episode(self, now: float, held: float, retry_after: float) -> None:
         """The first refusal after a peace; *held* is how many calls the service went on holding."""
+        before = self._limit
         if self._full:
             self._slow = False
             self._slots.cut(max(1.0, held), retry_after)
             self._resize()
+        learned = f": slots cut from {before} to {self._limit}" if self._limit != before else ""
+        self._decisions.append((now, f"refused with {self._flying} others in flight{learned}"))
         self._episode = 1
         self._fails = 0
         self._half_open = True
@@ -540,6 +555,7 @@ class Controller:
             self._pace = Curve(rate, PACE_BETA, _rise_of_pace)
             self._tat = now
         self._pace.cut(rate, now - self._shut_at)
+        self._decisions.append((now, f"pace cut to {60 * self._pace.value:.1f} images per minute"))
         self._interval = 1 / self._pace.value
         self._cycle = 0.0
         self._cycle_at = now
