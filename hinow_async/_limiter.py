@@ -162,7 +162,8 @@ class Admission:
     def watch_ceiling(self, now: float) -> None:
         """Say once that `max_in_flight` is what holds the callers: the account may allow more."""
         controller = self.controller
-        if controller.holding != "slots" or controller.limit < self.max_in_flight:
+        is_searching = controller.holding == "slots" and controller.accepted(now) is not None
+        if not is_searching or controller.limit < self.max_in_flight:
             self._at_ceiling_since = None
         elif self._at_ceiling_since is None:
             self._at_ceiling_since = now

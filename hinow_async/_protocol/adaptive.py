@@ -218,8 +218,9 @@ class Controller:
 
     __slots__ = (
         "_accepted", "_adaptive", "_cut_seq", "_cycle", "_cycle_at", "_cycle_seq", "_deaths",
-        "_decisions", "_episode", "_fails", "_flying", "_full", "_gate", "_half_open", "_holding", "_interval", "_jitter",
-        "_kinds", "_last", "_limit", "_max_in_flight", "_minute", "_opened", "_opened_at", "_pace",
+        "_decisions", "_episode", "_fails", "_flying", "_full", "_gate", "_half_open", "_holding",
+        "_interval", "_jitter", "_kinds", "_last", "_limit", "_max_in_flight", "_minute", "_opened",
+        "_opened_at", "_pace",
         "_paced", "_probe", "_proved", "_seq", "_settled_at", "_shut_at", "_slots", "_slow",
         "_swelling", "_tat",
     )  # fmt: skip
