@@ -400,7 +400,8 @@ class Call(Generic[T]):
         account = self.account
         assert account is not None  # noqa: S101 - a failure has an account
         model = self.model if failure.status == 403 else None
-        self._engine.limiter.park(account, model, failure.error)
+        # A copy: the error itself may be raised, and then names what all accounts were parked for.
+        self._engine.limiter.park(account, model, copy.copy(failure.error))
         if self._options.retry.attempts == 1 or self.bound is not None:
             raise self._verdict(failure)
         if not self._engine.limiter.usable(self.model, self.weight):

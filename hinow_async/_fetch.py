@@ -7,6 +7,7 @@ only itself.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -64,13 +65,15 @@ class Fetch(Generic[T]):
 
     async def _try_on(self) -> T:
         tries = 0
+        deadline = math.inf if self.timeout is None else self.engine.clock() + self.timeout
         while True:
             tries += 1
             result = await self._try_once()
             if not isinstance(result, Failure):
                 return result[0]
             asked = result.retry_after or 0.0
-            if result.is_final or tries >= self.retry.attempts or asked > self.retry.throttled_max:
+            is_pointless = asked > self.retry.throttled_max or self.engine.clock() + asked >= deadline
+            if result.is_final or tries >= self.retry.attempts or is_pointless:
                 raise _costless(result.error)
             jitter = random.random()  # noqa: S311 - not a secret
             wait = backoff(tries, self.retry.wait_initial, self.retry.wait_max, jitter)

@@ -10,6 +10,7 @@ import numbers
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
@@ -33,19 +34,31 @@ def seconds(value: Any) -> Any:
     return value.total_seconds() if isinstance(value, timedelta) else value
 
 
-def _is_number(value: Any) -> bool:
-    return (
-        not isinstance(value, bool)
-        and isinstance(value, numbers.Real | Decimal)
-        and math.isfinite(float(value))
-    )
+def _is_number(value: Any, kinds: Any = numbers.Real) -> bool:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
-def _number_above(minimum: float, *, inclusive: bool = False, optional: bool = False) -> Any:
+def _is_money(value: Any) -> bool:
+    """Whether *value* is an amount: a fraction has no digits, and seconds are no Decimals."""
+    return not isinstance(value, Fraction) and _is_number(value, numbers.Real | Decimal)
+
+
+def _number_above(
+    minimum: float,
+    *,
+    inclusive: bool = False,
+    optional: bool = False,
+    is_number: Callable[[Any], bool] = _is_number,
+) -> Any:
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and optional:
             return
-        if not _is_number(value) or value < minimum or (value == minimum and not inclusive):
+        if not is_number(value) or value < minimum or (value == minimum and not inclusive):
             bound = "of at least" if inclusive else "above"
             none = ", or None" if optional else ""
             raise ValueError(
@@ -83,9 +96,10 @@ def deadline_seconds(timeout: Any) -> float | None:
     timeout = seconds(timeout)
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, numbers.Real) or not float(timeout) > 0:
+    is_number = isinstance(timeout, numbers.Real) and not isinstance(timeout, bool)
+    if not is_number or not timeout > 0:
         raise ValueError(f"timeout must be a number of seconds above 0, or None, not {timeout!r}")
-    return None if math.isinf(float(timeout)) else float(timeout)
+    return float(timeout) if _is_number(timeout) else None  # infinite, or as good as that
 
 
 @attrs.frozen
@@ -172,7 +186,7 @@ class Timeouts:
 
 
 def _price(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None or callable(value) or (_is_number(value) and value >= 0):
+    if value is None or callable(value) or (_is_money(value) and value >= 0):
         return
     raise ValueError(
         f"Budget.{attribute.name} must be a number of US dollars of at least 0, a callable or None,"
@@ -184,7 +198,9 @@ def _price(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 class Budget:
     """The most that this client may spend. Calls that could go over are refused before they are sent."""
 
-    max_usd: float | int | Decimal = attrs.field(validator=_number_above(0, inclusive=True))
+    max_usd: float | int | Decimal = attrs.field(
+        validator=_number_above(0, inclusive=True, is_number=_is_money)
+    )
     """US dollars."""
     usd_per_image: Price | None = attrs.field(default=None, validator=_price)
     """What one image costs. None: the catalogue's figure, else the model card's: estimates."""
