@@ -18,10 +18,14 @@ import attrs
 from hinow_async._errors import ConfigurationError, LedgerCorruptError, SourceError
 from hinow_async._protocol import json
 from hinow_async._protocol.failures import printable
+from hinow_async.batch.lock import STATE
 from hinow_async.batch.plan import Item
 
 MANIFEST: Final = "manifest.jsonl"
 FAILURES: Final = "failures.jsonl"
+
+RESERVE: Final = 1024 * 1024
+"""Bytes kept free: a thousand failures."""
 
 _GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | _GUARDS
@@ -420,19 +424,59 @@ Verdict = Literal["make", "fetch", "reused", "maybe_paid", "lost"]
 """What is to be done with an item: have it made, fetch what is paid for, or leave it as it is."""
 
 
+class Reserve:
+    """Room on the disk for what must be written when the disk is full: the links of what is paid for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def take(self) -> None:
+        """Occupy the room.
+
+        Raises:
+            OSError: there is less than that: no picture should be paid for.
+        """
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | _GUARDS, 0o600)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(fd, 0, RESERVE)
+            else:
+                _write(fd, bytes(RESERVE))
+                os.fsync(fd)
+        except OSError:
+            self.give_back()
+            raise
+        finally:
+            os.close(fd)
+
+    def give_back(self) -> None:
+        """Free the room."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
 class Records:
     """What the folder knows of each item."""
 
     def __init__(self, root: Path, *, is_sandbox: bool) -> None:
         """Read what is there; see `Manifest` and `Failures` for what it raises."""
-        self.root = root
+        self._reserve = Reserve(root / STATE / "reserve")
         self.manifest = Manifest(root, is_sandbox=is_sandbox)
         self.failures = Failures(root)
 
     def open(self) -> None:
-        """Make ready to record."""
+        """Make ready to record; the folder's lock is held."""
+        self._reserve.take()
         self.manifest.open()
         self.failures.open()
+
+    def add_failure(self, failure: Failure) -> None:
+        """Record an item that is open, on a full disk too."""
+        try:
+            self.failures.add(failure)
+        except OSError:
+            self._reserve.give_back()
+            self.failures.add(failure)
 
     def finish(self, *, is_whole_source: bool) -> None:
         """Write both files as they are to be left, and close them."""
@@ -446,6 +490,7 @@ class Records:
         """Close both files."""
         self.manifest.close()
         self.failures.close()
+        self._reserve.give_back()
 
     def verdict(self, item: Item, *, resend_unknown: bool) -> Verdict:
         """Say what is to be done with an item.

@@ -252,7 +252,7 @@ class Batch:
         return self._records
 
     async def _record(self, failure: Failure) -> None:
-        await self._write(self._opened.failures.add, failure)
+        await self._write(self._opened.add_failure, failure)
 
     async def _write(self, function: Callable[..., None], *args: Any, **options: Any) -> None:
         """Write in the writer's thread; a caller that is cancelled meanwhile takes nothing back."""

@@ -15,6 +15,7 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
@@ -320,26 +321,33 @@ class PipeSource:
 
     async def chunks(self) -> AsyncGenerator[Sequence[Entry], None]:
         """Read what comes."""
+        fd = -1
+        is_reading = False
         try:
             # Opening may block as well: a named pipe waits for its writer.
             fd = await in_own_thread(self._open_fd)
-            while True:
-                block = await in_own_thread(lambda: os.read(fd, _BLOCK))
+            block = b"-"
+            while block:
+                is_reading = True
+                block = await in_own_thread(partial(os.read, fd, _BLOCK))
+                is_reading = False
                 entries = self._parser.feed(block)
                 if entries:
                     yield entries
                 if self._parser.error is not None:
                     raise self._parser.error
-                if not block:
-                    return
         except OSError as error:
             raise SourceError(f"{self.name} cannot be read: {_reason(error)}") from None
+        finally:
+            # While a thread still reads, its number must not become that of another file.
+            if fd > 0 and not is_reading:
+                os.close(fd)
 
 
 def _standard_input() -> int:
-    """Return its descriptor: a thread in the middle of `sys.stdin.read` would spoil the program's end."""
+    """Return a descriptor of it: a thread in the middle of `sys.stdin.read` would spoil the program's end."""
     try:
-        return sys.stdin.fileno()
+        return os.dup(sys.stdin.fileno())
     except (AttributeError, ValueError) as error:
         raise OSError("there is none") from error
 

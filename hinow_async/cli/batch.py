@@ -120,7 +120,7 @@ def _lines(job: Job, batch: Batch, report: BatchReport) -> list[str]:
         lines.append(
             f"{report.model_mismatches} answers name another model than was asked for: see {MANIFEST}"
         )
-    lines.append(_next(job, report))
+    lines.append(_next(job, batch, report))
     return lines
 
 
@@ -164,11 +164,11 @@ def _open_lines(job: Job, report: BatchReport) -> list[str]:
     return lines
 
 
-def _next(job: Job, report: BatchReport) -> str:
+def _next(job: Job, batch: Batch, report: BatchReport) -> str:
     if report.is_complete:
         return f"Each picture with its prompt: {job.out / MANIFEST}"
-    command = ["hinow", "batch", job.source, os.fspath(job.out)]
-    return f"To go on, the same command again: {shlex.join(command)} (with the same options)"
+    command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if batch.is_sandbox else [])]
+    return f"To go on, the same command again, with the same options: {shlex.join(command)}"
 
 
 def _size(count: int) -> str:
