@@ -87,7 +87,7 @@ def _public_socket(addr_info: Any) -> socket.socket:
     """Refuse to dial an address that is not public: this is the very address that would be connected to."""
     address = str(addr_info[4][0])
     if not is_public(address):
-        raise ForbiddenAddressError(f"{address} is not a public address")
+        raise ForbiddenAddressError(address)
     return _keepalive_socket(addr_info)
 
 
