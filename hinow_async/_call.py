@@ -302,7 +302,7 @@ class Call(Generic[T]):
     # -- judging -----------------------------------------------------------------------------------
 
     async def _judge(self, grant: Grant, reply: Reply) -> tuple[T] | Failure:
-        self._request_id = request_id(reply.headers)
+        self._request_id = request_id(reply.headers, self._redact)
         self._status = reply.status
         if reply.is_success:
             return await self._read_success(grant, reply)

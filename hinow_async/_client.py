@@ -200,6 +200,8 @@ class AsyncHinow:
         await self.aclose()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_runtime"):
+            return f"<{type(self).__name__}, not made>"  # shown by a traceback of its own construction
         names = ", ".join(account.name for account in self._runtime.engine.limiter.accounts)
         return f"<{type(self).__name__} {names}{' closed' if self._runtime.is_closed else ''}>"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import attrs
 
 from hinow_async._errors import ConfigurationError
-from hinow_async._secrets import Secret, as_secret
+from hinow_async._secrets import MASK, Secret, as_secret
 
 if TYPE_CHECKING:
     import ssl as ssl_module
@@ -266,11 +266,16 @@ def _network_headers(instance: Any, attribute: attrs.Attribute[Any], value: Any)
     check_headers(value)
 
 
+def _repr_without_password(proxy: Any) -> str:
+    scheme, separator, rest = str(proxy).partition("://")
+    return repr(proxy) if "@" not in rest else repr(f"{scheme}{separator}{MASK}@{rest.rpartition('@')[2]}")
+
+
 @attrs.frozen
 class Network:
     """How the network is reached."""
 
-    proxy: str | None = attrs.field(default=None)
+    proxy: str | None = attrs.field(default=None, repr=_repr_without_password)
     """URL of an HTTP proxy, for the API and for downloads."""
     ssl: ssl_module.SSLContext | None = attrs.field(default=None)
     """A TLS context of your own, e.g. with a company's certificate authority."""

@@ -59,10 +59,10 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode() if ord(char) < 0xD800 or ord(char) > 0xDFFF else "\ufffd"
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
+def request_id(headers: Mapping[str, str], redact: Redact) -> str | None:
     """The service's id of a request."""
     value = headers.get("x-request-id") or headers.get("request-id")
-    return printable(value, 200) if value else None
+    return printable(redact(value), 200) if value else None
 
 
 def read_error(body: bytes) -> tuple[str | None, str | None, str | None]:
@@ -96,7 +96,7 @@ def status_error(
         status=status,
         code=printable(redact(code), 200) if code else None,
         type=printable(redact(kind), 200) if kind else None,
-        request_id=request_id(headers),
+        request_id=request_id(headers, redact),
         body=printable(redact(body.decode("utf-8", "replace")), BODY_SHOWN),
         retry_after=retry_after,
         outcome=outcome,
@@ -115,7 +115,7 @@ def response_error(
     return APIResponseError(
         f"the answer ({status}) cannot be used: {printable(redact(message), 500)}{hint}",
         status=status,
-        request_id=request_id(headers),
+        request_id=request_id(headers, redact),
         raw=_redact_bytes(body, redact),
         outcome=outcome,
     )
