@@ -1,6 +1,6 @@
 """One admission, acquire and release: the limiter's over `asyncio.Semaphore` in the same run, alternately.
 
-    python -m benchmarks.admission [--rounds 7] [--waiters 100000]
+    python -m benchmarks.admission [--rounds 7] [--waiters 100000] [--write]
 
 Every round measures each way once, in turn; CPU of the process, medians with their spread, ratios within a
 round. *Free*: nobody waits and there is room. *Waiting*: 1,000 tasks want one of 8 slots, 500 are cancelled
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import os
 import platform
 import random
 import statistics
@@ -25,6 +26,7 @@ from typing import Any
 import anyio
 import attrs
 
+from benchmarks.limits import write_section
 from hinow_async._limiter import Admission, Limiter
 from hinow_async._protocol.adaptive import Controller
 from hinow_async._protocol.outcome import Event
@@ -35,6 +37,7 @@ WAITERS = 1000
 FREE = 50_000  # admissions in one figure
 REPEATS = 5  # times the waiters of one figure
 IN_MEMORY = 10_000
+SUCCESS = Event.SUCCESS  # before Python 3.12 looking it up costs the caller a tenth of an admission
 
 Ways = dict[str, Callable[[], Awaitable[float]]]
 """A name, and what measures it once: CPU seconds for one admission."""
@@ -88,7 +91,7 @@ def free_limiter(*, adaptive: bool) -> Callable[[], Awaitable[float]]:
         begun = time.process_time()
         for _ in range(FREE):
             grant = limiter.acquire_nowait(demand) or await limiter.acquire(demand)
-            limiter.release(grant, Event.SUCCESS, LATENCY)
+            limiter.release(grant, SUCCESS, LATENCY)
         return (time.process_time() - begun) / FREE
 
     return measure
@@ -117,7 +120,7 @@ def of_limiter(slots: int, *, adaptive: bool) -> tuple[Acquire, Release]:
         demand = Demand(limiter.next_arrival())
         return limiter.acquire_nowait(demand) or await limiter.acquire(demand)
 
-    return acquire, lambda grant: limiter.release(grant, Event.SUCCESS, LATENCY)
+    return acquire, lambda grant: limiter.release(grant, SUCCESS, LATENCY)
 
 
 def waiting(make: Callable[[int], tuple[Acquire, Release]]) -> Callable[[], Awaitable[float]]:
@@ -199,7 +202,7 @@ async def memory() -> dict[str, float]:
         "limiter": await memory_per_waiter(limiter.acquire),
     }
     if grant is not None:
-        limiter.release(grant, Event.SUCCESS, LATENCY)
+        limiter.release(grant, SUCCESS, LATENCY)
     return figures
 
 
@@ -243,7 +246,7 @@ async def timers(waiters: int) -> int:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     if grant is not None:
-        limiter.release(grant, Event.SUCCESS, LATENCY)
+        limiter.release(grant, SUCCESS, LATENCY)
     return counted
 
 
@@ -297,28 +300,46 @@ def rows(case: str, figures: dict[str, list[float]]) -> list[str]:
     return lines
 
 
+def report(rounds: int, waiters: int) -> str:
+    """Measure everything; returns it in Markdown."""
+    load = os.getloadavg()[0]
+    free = asyncio.run(measured(WAYS_FREE, rounds))
+    queued = asyncio.run(measured(WAYS_WAITING, rounds))
+    taken = asyncio.run(memory())
+    bare = taken.pop("a bare future")
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        counted = runner.run(timers(waiters))
+    beyond = ", ".join(f"{name} {size - bare:.0f}" for name, size in taken.items())
+    return "\n".join(
+        [
+            "| case | way | CPU, µs (median; least to most) | over Semaphore (median; least to most) | aim |",
+            "|---|---|---|---|---|",
+            *rows("free", free),
+            *rows("waiting", queued),
+            "",
+            f"Bytes per waiter beyond a task that waits for a bare future ({bare:.0f}): {beyond};"
+            " aim: below 1024.",
+            f"Timers in the loop while {waiters:,} wait, half of them with a deadline: {counted}; aim: 1.",
+            "",
+            f"{rounds} rounds; {time.strftime('%Y-%m-%d')}; {os.cpu_count()} cores, {platform.machine()},"
+            f" load {load:.1f} before and {os.getloadavg()[0]:.1f} after;"
+            f" Python {platform.python_version()}.",
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--waiters", type=int, default=100_000)
+    parser.add_argument("--write", action="store_true", help="into docs/benchmarks")
     args = parser.parse_args()
-    free = asyncio.run(measured(WAYS_FREE, args.rounds))
-    queued = asyncio.run(measured(WAYS_WAITING, args.rounds))
-    print(f"{args.rounds} rounds, Python {platform.python_version()}, {platform.machine()}\n")
-    print("| case | way | CPU, µs (median; least to most) | over Semaphore (median; least to most) | aim |")
-    print("|---|---|---|---|---|")
-    print("\n".join(rows("free", free) + rows("waiting", queued)))
-    taken = asyncio.run(memory())
-    bare = taken.pop("a bare future")
-    print(
-        f"\nMemory per waiter beyond a task on a bare future ({bare:.0f} bytes), in bytes (aim: below 1024):"
-    )
-    print(", ".join(f"{name} {bytes_ - bare:.0f}" for name, bytes_ in taken.items()))
-    with asyncio.Runner(loop_factory=CountingLoop) as runner:
-        counted = runner.run(timers(args.waiters))
-    print(f"\nTimers in the loop while {args.waiters:,} wait: {counted} (aim: 1)")
+    text = report(args.rounds, args.waiters)
+    print(text)
+    if args.write:
+        write_section("admission", text)
 
 
 if __name__ == "__main__":
