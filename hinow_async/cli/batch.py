@@ -125,10 +125,10 @@ def _lines(job: Job, batch: Batch, report: BatchReport) -> list[str]:
 
 
 def _summary(batch: Batch, report: BatchReport) -> str:
-    done = report.saved + report.reused
+    done, there = report.saved + report.reused, batch.images_there
     made = f"{report.images:,} made now, {_size(report.bytes)}, in {duration(report.elapsed)}"
     return (
-        f"{done:,} of {report.total:,} items done: {batch.images_there:,} pictures lie in"
+        f"{done:,} of {_count(report.total, 'item')} done: {_count(there, 'picture')} {_lie(there)} in"
         f" {batch.folder / 'images'} ({made})"
     )
 
@@ -169,6 +169,14 @@ def _next(job: Job, batch: Batch, report: BatchReport) -> str:
         return f"Each picture with its prompt: {job.out / MANIFEST}"
     command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if batch.is_sandbox else [])]
     return f"To go on, the same command again, with the same options: {shlex.join(command)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _lie(number: int) -> str:
+    return "lies" if number == 1 else "lie"
 
 
 def _size(count: int) -> str:
@@ -216,11 +224,12 @@ def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
             }
         )
         return
-    screen.answer(f"{found.items:,} items, {found.images:,} pictures")
+    screen.answer(f"{_count(found.items, 'item')}, {_count(found.images, 'picture')}")
     if found.left < found.items:
-        screen.answer(f"Left to be made: {found.left:,} items, {found.left_images:,} pictures")
+        left = f"{_count(found.left, 'item')}, {_count(found.left_images, 'picture')}"
+        screen.answer(f"Left to be made: {left}")
     if found.fetched:
-        screen.answer(f"Paid for, to be fetched: {found.fetched:,} items")
+        screen.answer(f"Paid for, to be fetched: {_count(found.fetched, 'item')}")
     if usd is not None:
         screen.answer(f"Estimated cost: ${usd:,.2f}")
     if found.unpriced:

@@ -30,7 +30,7 @@ def run(port: int, behaviour: dict[str, Any], screen: Screen) -> int:
             await sandbox.aclose()
         billing = sandbox.billing
         screen.say(
-            f"{billing.requests} requests for {billing.images} pictures; they would have cost ${billing.usd}."
+            f"Requests: {billing.requests}, pictures: {billing.images}; they would have cost ${billing.usd}."
         )
         return exits.OK
 

@@ -37,7 +37,7 @@ def test_a_dry_run_sends_nothing_and_writes_nothing(hinow, prompts, service, to_
     hinow("batch", "prompts.jsonl", "out", env=to_service)
     received = service.billing.received
     left = hinow("batch", "prompts.jsonl", "out", "--dry-run", env=to_service)
-    assert "Left to be made: 1 items, 3 pictures" in left.out
+    assert "Left to be made: 1 item, 3 pictures" in left.out
     assert "Estimated cost: $0.26" in left.out
     assert service.billing.received == received
 
@@ -242,7 +242,7 @@ def test_an_interrupt_while_standard_input_waits(start, service, to_service, wai
     for stream in (running.process.stderr, running.process.stdout):
         stream.close()
     assert code == 130
-    assert "1 of 1 items done" in out
+    assert "1 of 1 item done: 1 picture lies in" in out
     assert "Fatal" not in err
     assert "Traceback" not in err
 

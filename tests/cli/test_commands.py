@@ -213,7 +213,7 @@ def test_sandbox_runs_until_it_is_interrupted(start, hinow, environment):
     running.signal()
     ended = running.end()
     assert ended.code == 0
-    assert "1 requests for 2 pictures; they would have cost $0.174" in ended.err
+    assert "Requests: 1, pictures: 2; they would have cost $0.174" in ended.err
 
 
 def test_a_sandbox_on_a_taken_port_is_a_matter_of_configuration(hinow, service):
