@@ -27,6 +27,11 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _own_dict(value: Any) -> Any:
+    """Copy a mapping, so that what the caller changes in it afterwards changes no request."""
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 @attrs.frozen
 class Message:
     """One message: a role, and text or a list of parts."""
@@ -98,7 +103,7 @@ class ChatRequest:
         default=None, converter=_tuple, kw_only=True, hash=False
     )
     tool_choice: str | Mapping[str, Any] | None = attrs.field(default=None, kw_only=True, hash=False)
-    extra: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, hash=False)
+    extra: Mapping[str, Any] = attrs.field(factory=dict, converter=_own_dict, kw_only=True, hash=False)
     """Fields that this library does not know, sent untouched at the root of the body."""
 
     def __attrs_post_init__(self) -> None:

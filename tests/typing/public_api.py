@@ -1,0 +1,159 @@
+"""The whole public interface, used as a user would: checked by mypy --strict, never executed."""
+
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, assert_type
+
+from hinow_async import (
+    Account,
+    AccountStats,
+    APIError,
+    APIResponseError,
+    APIStatusError,
+    AsyncHinow,
+    AttemptRecord,
+    Balance,
+    Budget,
+    BudgetExceededError,
+    CallInfo,
+    CallRecord,
+    ChatCompletion,
+    ChatRequest,
+    ClientStats,
+    DownloadError,
+    DownloadPolicy,
+    GeneratedImage,
+    HinowError,
+    ImageOutcome,
+    ImageRequest,
+    ImageResult,
+    Limits,
+    Message,
+    Model,
+    Network,
+    RetryPolicy,
+    SavedImage,
+    SourceError,
+    Timeouts,
+    Usage,
+)
+from hinow_async.sandbox import Behaviour, Fault, Sandbox
+
+
+class Watching:
+    """Hooks are plain objects."""
+
+    def call_started(self, info: CallInfo) -> None:
+        assert_type(info.model, str)
+
+    def attempt_ended(self, record: AttemptRecord) -> None:
+        assert_type(record.elapsed, float)
+
+    def call_ended(self, record: CallRecord) -> None:
+        assert_type(record.estimated_usd, float | None)
+
+
+def price(request: object) -> Decimal:
+    """By request."""
+    return Decimal("0.1") if isinstance(request, ImageRequest) else Decimal(0)
+
+
+def client() -> AsyncHinow:
+    """All arguments."""
+    return AsyncHinow(
+        accounts=[Account("hi_a", base_url="https://a.example", name="a", limits=Limits(8))],
+        limits=Limits(max_in_flight=64, requests_per_minute=600, images_per_minute=None, burst=None),
+        retry=RetryPolicy(attempts=2, unbilled_statuses=frozenset({429, 503}), unknown_outcome="raise"),
+        timeouts=Timeouts(connect=5, response=None, idle=10.5),
+        timeout=60,
+        budget=Budget(Decimal(5), usd_per_image=price, usd_per_chat=0.01),
+        downloads=DownloadPolicy(max_bytes=2**20, allowed_origins=("https://files.example.com",)),
+        network=Network(proxy="http://proxy.example:3128", headers={"X-Team": "sea"}),
+        hooks=[Watching()],
+    )
+
+
+async def images(client: AsyncHinow) -> None:
+    """One, many, saved and read."""
+    result = await client.images.generate("A lighthouse", num_images=2, quality="low", timeout=5)
+    assert_type(result, ImageResult)
+    assert_type(result.images, tuple[GeneratedImage, ...])
+    assert_type(result.call, CallRecord)
+    saved = await result.save("out", name="lighthouse", overwrite=True)
+    assert_type(saved, tuple[SavedImage, ...])
+    assert_type(saved[0].path, Path)
+    assert_type(saved[0].format, Literal["png", "jpeg", "webp"])
+    assert_type(await result.images[0].read(), bytes)
+    assert_type(result.images[0].stream(), AsyncIterator[bytes])
+    assert_type(result.images[0].data, bytes | None)
+    request = ImageRequest("A lighthouse", aspect_ratio="16:9", extra={"seed": 1})
+    assert_type(await client.images.generate(request, headers={"X": "y"}), ImageResult)
+    assert_type(await client.images.save(result, Path("out")), tuple[SavedImage, ...])
+    async with client.images.generate_many([request, "Two"], save_to="out", ordered=True) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, ImageOutcome)
+            assert_type(outcome.unwrap(), ImageResult)
+            assert_type(outcome.result, ImageResult | None)
+        outcomes.stop()
+
+
+async def chats(client: AsyncHinow) -> None:
+    """Whole answers."""
+    completion = await client.chat.completions.create(
+        [Message("system", "Be brief"), {"role": "user", "content": "Hi"}], model="hinow/himax", stop=["\n"]
+    )
+    assert_type(completion, ChatCompletion)
+    assert_type(completion.text, str)
+    assert_type(completion.usage, Usage | None)
+    assert_type(completion.images, tuple[GeneratedImage, ...])
+    request = ChatRequest("Hi", model="hinow/himax", temperature=0.5)
+    assert_type(await client.chat.completions.create(request), ChatCompletion)
+
+
+async def account(client: AsyncHinow) -> None:
+    """Catalogue, balance, numbers, views, lifetime."""
+    assert_type(await client.models.list(), tuple[Model, ...])
+    model = await client.models.retrieve("hinow/himax")
+    assert_type(model.cost.total if model.cost else None, float | None)
+    assert_type(await client.balance(account="a", timeout=None), Balance)
+    stats = client.stats()
+    assert_type(stats, ClientStats)
+    assert_type(stats.accounts["a"], AccountStats)
+    async with client.with_options(timeout=None, retry=RetryPolicy(attempts=1)) as view:
+        assert_type(view, AsyncHinow)
+    await client.aclose()
+
+
+async def failures(client: AsyncHinow) -> None:
+    """What a handler may read."""
+    try:
+        await client.images.generate("A lighthouse")
+    except APIStatusError as error:
+        assert_type(error.status, int)
+        assert_type(error.code, str | None)
+        assert_type(error.retry_after, float | None)
+    except APIResponseError as error:
+        assert_type(error.raw, bytes)
+    except APIError as error:
+        assert_type(error.outcome, Literal["not_sent", "refused", "unknown"])
+        assert_type(error.call, CallRecord | None)
+    except BudgetExceededError as error:
+        assert_type(error.left, Decimal)
+    except DownloadError as error:
+        assert_type(error.url, str | None)
+    except SourceError as error:
+        assert_type(error.line, int | None)
+    except HinowError as error:
+        assert_type(str(error), str)
+
+
+async def sandboxed() -> None:
+    """Tests of users."""
+    behaviour = Behaviour(latency=1.0, max_in_flight=40, faults=[Fault(status=503, every=10)])
+    async with Sandbox(behaviour) as sandbox:
+        async with AsyncHinow(base_url=sandbox.base_url, api_key=sandbox.api_key) as client:
+            assert_type(client, AsyncHinow)
+        assert_type(sandbox.billing.images, int)
+    with Sandbox.in_thread() as threaded:
+        assert_type(threaded, Sandbox)
