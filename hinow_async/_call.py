@@ -118,9 +118,9 @@ class Call(Generic[T]):
 
     __slots__ = (
         "_amount", "_cost", "_engine", "_held", "_key", "_last_failure", "_options", "_plan", "_queued",
-        "_request_id", "_response_due", "_scope", "_status", "_tried", "account", "arrival", "arrived_at",
-        "attempts", "bound", "deadline", "is_paid", "kind", "model", "throttled_max", "unknown_outcomes",
-        "weight",
+        "_request_id", "_response_due", "_resting", "_scope", "_status", "_tried", "account", "arrival",
+        "arrived_at", "attempts", "bound", "deadline", "is_paid", "kind", "model", "throttled_max",
+        "unknown_outcomes", "weight",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, plan: Plan[T], options: CallOptions) -> None:
@@ -145,6 +145,7 @@ class Call(Generic[T]):
         self._status: int | None = None
         self._last_failure: Failure | None = None
         self._scope: asyncio.Timeout | None = None
+        self._resting: asyncio.Future[None] | None = None
         self._response_due: float | None = None
         self._amount = engine.purse.price(plan.request)
         self._cost = ZERO
@@ -190,11 +191,7 @@ class Call(Generic[T]):
                 self._engine.hooks.tell(self._engine.hooks.call_ended, self._record())
 
     async def _try_once(self) -> tuple[T] | Failure:
-        grant = self._engine.limiter.acquire_nowait(self)
-        if grant is None:
-            grant = await self._wait_for_grant()
-        if self._options.watcher is not None:
-            self._ask_watcher(self._options.watcher, grant)
+        grant = await self._admit()
         self.account = grant.account
         self.attempts += 1
         if self.attempts > 1:
@@ -211,13 +208,18 @@ class Call(Generic[T]):
             self._tell_attempt(grant, result)
         return result
 
-    def _ask_watcher(self, watcher: Watcher, grant: Grant) -> None:
-        """Who stopped everything while this call waited to be tried again has it raise its failure."""
-        last = self._last_failure
-        if last is not None and not watcher.may_send():
-            self._engine.limiter.release(grant, Event.CANCELLED)
+    async def _admit(self) -> Grant:
+        """Have the right to send once more; a call that is not to be tried again raises its failure."""
+        last, limiter = self._last_failure, self._engine.limiter
+        if last is not None and not self._may_send():
             raise self._verdict(last)
-        watcher.on_granted(self)
+        grant = limiter.acquire_nowait(self) or await self._wait_for_grant()
+        if last is not None and not self._may_send():  # it was stopped in the moment of its grant
+            limiter.release(grant, Event.CANCELLED)
+            raise self._verdict(last)
+        if self._options.watcher is not None:
+            self._options.watcher.on_granted(self)
+        return grant
 
     async def _wait_for_grant(self) -> Grant:
         engine = self._engine
@@ -430,7 +432,7 @@ class Call(Generic[T]):
             # Jitter is added to what was asked for, never taken from it.
             wait = max(wait, failure.retry_after + 0.25 * wait * random.random())  # noqa: S311
         if not self._is_too_late(wait):
-            await asyncio.sleep(wait)
+            await self._rest(wait)
             return
         assert self.deadline is not None  # noqa: S101 - what has no deadline is never too late
         await asyncio.sleep(max(0.0, self.deadline - self._engine.clock()))
@@ -438,6 +440,25 @@ class Call(Generic[T]):
             f"the call's deadline ended while it waited to be tried again: {failure.error}",
             outcome=self._outcome(failure.outcome),
         )
+
+    async def _rest(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._resting = loop.create_future()
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await self._resting
+        finally:
+            timer.cancel()
+            self._resting = None
+
+    def _wake(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
+
+    def give_up(self) -> None:
+        """Wait no longer to be tried again: whoever watches the call will not have it sent."""
+        self._wake()
+        self._engine.limiter.give_up(self)
 
     def _verdict(self, failure: Failure) -> APIError:
         error = failure.error
@@ -451,6 +472,8 @@ class Call(Generic[T]):
     def _raise_not_admitted(self, reason: str, wait: float) -> NoReturn:
         last = self._last_failure
         state = self._outcome(last.outcome if last is not None else "not_sent")
+        if reason == "stopped" and last is not None:
+            raise self._verdict(last)
         if reason == "parked":
             self._raise_all_parked(last.error if last is not None else self._parked_error())
         if reason == "throttled":

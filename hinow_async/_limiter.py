@@ -60,7 +60,9 @@ class Demand(Protocol):
 class NotAdmittedError(Exception):
     """A call was not let through, and never will be: the caller makes a public error of it."""
 
-    def __init__(self, reason: Literal["deadline", "gate", "throttled", "parked"], wait: float = 0.0) -> None:
+    def __init__(
+        self, reason: Literal["deadline", "gate", "throttled", "parked", "stopped"], wait: float = 0.0
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait = wait
@@ -305,6 +307,14 @@ class Limiter:
         except asyncio.CancelledError:
             self._on_left(waiter)
             raise
+
+    def give_up(self, demand: Demand) -> None:
+        """Let a call that waits leave the queue, by `NotAdmittedError`; one that does not wait goes on."""
+        own = (w for _, w in self._queue_of(demand) if w.demand is demand and w.is_waiting)
+        waiter = next(own, None)
+        if waiter is not None:
+            waiter.future.set_exception(NotAdmittedError("stopped"))
+            self._on_left(waiter)
 
     def release(self, grant: Grant, event: Event, value: float | None = None) -> None:
         """Give a grant back.

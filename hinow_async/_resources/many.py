@@ -174,7 +174,9 @@ class Stream(Generic[O]):
         """Send nothing more: who still waits leaves the queue, what is in flight is finished."""
         self.is_stopped = True
         for item in self._items:
-            if not item.is_granted and item.task is not None:
+            if item.is_granted and item.call is not None:
+                item.call.give_up()
+            elif item.task is not None:
                 item.task.cancel()
         # A source that waits for something may wait for ever; one that stops us itself is not cancelled.
         if self._puller is not None and self._puller is not asyncio.current_task():

@@ -285,8 +285,8 @@ async def test_a_source_may_stop_the_stream_itself(client, sandbox, kind):
 
 
 async def test_stop_sends_nothing_again(connect, sandbox):
-    """A call that was refused before the stop is not tried again after it, and raises its refusal."""
-    sandbox.change(faults=[Fault(status=429, headers={"retry-after-ms": "200"})])
+    """A call that was refused before the stop raises its refusal at once, however long its gate is shut."""
+    sandbox.change(faults=[Fault(status=429, headers={"Retry-After": "300"})])
     client = connect()
     async with asyncio.timeout(5):
         async with client.images.generate_many(prompts(3)) as outcomes:
@@ -306,14 +306,15 @@ async def test_stop_sends_nothing_again(connect, sandbox):
 async def test_stop_in_a_backoff_sends_nothing_again(connect, sandbox):
     """The same for a call that backs off on its own."""
     sandbox.change(faults=[Fault(status=409)])
-    client = connect(retry=RetryPolicy(wait_initial=0.3))
-    async with client.images.generate_many(prompts(1)) as outcomes:
-        reading = asyncio.create_task(anext(outcomes))
-        while len(sandbox.log) < 1:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
-        outcomes.stop()
-        outcome = await reading
+    client = connect(retry=RetryPolicy(wait_initial=300, wait_max=300))
+    async with asyncio.timeout(5):
+        async with client.images.generate_many(prompts(1)) as outcomes:
+            reading = asyncio.create_task(anext(outcomes))
+            while len(sandbox.log) < 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            outcomes.stop()
+            outcome = await reading
 
     assert outcome.error.call.attempts == len(sandbox.log) == 1
     assert outcome.error.outcome == "refused"
