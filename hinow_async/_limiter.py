@@ -285,6 +285,9 @@ class Limiter:
                 return None
             return self._grant(account, demand, now)
         account, _ = self._choose(demand, now)
+        for other in self.accounts:
+            if not other.bound:
+                other.controller.on_idle(now)  # nobody waits for it, whatever it said just now
         return self._grant(account, demand, now) if account is not None else None
 
     async def acquire(self, demand: Demand) -> Grant:

@@ -250,6 +250,18 @@ async def test_a_grant_given_back_twice_counts_once():
     limiter.release(other, Event.ANSWERED)
 
 
+async def test_an_account_that_was_passed_over_is_held_by_nobody():
+    """A call that went to another account leaves no curve growing behind it."""
+    accounts = [admission(index, 1, adaptive=True) for index in range(2)]
+    limiter = limiter_of(*accounts)
+    grants = [limiter.acquire_nowait(Demand(limiter.next_arrival())) for _ in range(2)]
+
+    assert {grant.account for grant in grants} == set(accounts)
+    assert [account.controller.holding for account in accounts] == [None, None]
+    for grant in grants:
+        limiter.release(grant, Event.ANSWERED)
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_the_limit_holds_and_nothing_is_lost(seed):
     """Random arrivals, answers, refusals, cancels and resends: flying is what was granted, to the end."""
