@@ -46,8 +46,10 @@ def retry_after(headers: Mapping[str, str], wall_now: float) -> float | None:
 
 
 def _positive(text: str | None) -> float | None:
+    if text is None or not text.isascii() or "_" in text:  # Python's float reads more than HTTP writes
+        return None
     try:
-        number = float(text) if text is not None else math.nan
+        number = float(text)
     except ValueError:
         return None
     return number if 0 <= number < math.inf else None

@@ -4,6 +4,7 @@ import datetime
 import email.utils
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +55,13 @@ def test_whatever_looks_like_a_date_is_read_without_an_error(text):
     assert wait is None
     wait = retry_after({"retry-after": text}, NOW)
     assert wait is None or 0 < wait < math.inf
+
+
+@pytest.mark.parametrize("text", ["1_000", "１２", "٣", "²"])
+def test_what_only_python_reads_as_a_number_is_ignored(text):
+    """RFC 9110 writes seconds in ASCII digits; `float` alone would take more than that."""
+    assert retry_after({"retry-after": text}, NOW) is None
+    assert retry_after({"retry-after-ms": text}, NOW) is None
 
 
 @given(st.floats(0, 1e9))
