@@ -57,7 +57,7 @@ def test_whatever_looks_like_a_date_is_read_without_an_error(text):
     assert wait is None or 0 < wait < math.inf
 
 
-@pytest.mark.parametrize("text", ["1_000", "１２", "٣", "²"])
+@pytest.mark.parametrize("text", ["1_000", "\uff11\uff12", "\u0663", "\u00b2"])
 def test_what_only_python_reads_as_a_number_is_ignored(text):
     """RFC 9110 writes seconds in ASCII digits; `float` alone would take more than that."""
     assert retry_after({"retry-after": text}, NOW) is None
