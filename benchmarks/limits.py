@@ -81,17 +81,18 @@ UNKNOWN = {
     ),
 }
 BY_USER = {
-    f"second-{kind}": Model(
+    name: Model(
         title=title,
         behaviour={"requests_per_minute": 20, "limit_kind": kind, "burst": 1.0},
         minute=1.0,
         allows=20.0,
-        limits={"requests_per_minute": 1200},
+        limits={"requests_per_minute": 1200, **more},
     )
-    for kind, title in (
-        ("bucket", "bucket of 20, 20 a second"),
-        ("fixed", "20 in each second of the clock"),
-        ("sliding", "20 in any second"),
+    for name, kind, title, more in (
+        ("second-bucket", "bucket", "bucket of 20, 20 a second", {}),
+        ("second-fixed", "fixed", "20 in each second of the clock", {}),
+        ("second-sliding", "sliding", "20 in any second", {}),
+        ("second-strict", "sliding", "20 in any second, and we with `burst=0`", {"burst": 0}),
     )
 }
 NGINX = {
@@ -124,7 +125,8 @@ class Record:
     """Each second: when, the limit, in flight."""
     billed: int = 0
     billed_twice: int = 0
-    failed: int = 0
+    errors: list[str] = attrs.field(factory=list)
+    """Of calls that failed before the run was ended."""
 
 
 def _serve(pipe: Connection, options: dict[str, Any], minute: float) -> None:
@@ -198,7 +200,8 @@ async def run_ours(model: Model, base: str, key: str, seconds: float, begun: flo
         ):
             asyncio.get_running_loop().call_later(seconds, outcomes.stop)
             async for outcome in outcomes:
-                record.failed += outcome.error is not None
+                if outcome.error is not None and time.monotonic() - begun < seconds:
+                    record.errors.append(repr(outcome.error))
 
 
 class Lonely:
@@ -355,8 +358,10 @@ def table(records: dict[tuple[str, str], Record], seconds: float) -> str:
 def faults(records: dict[tuple[str, str], Record]) -> str:
     """What must not happen to our calls."""
     ours = [record for (_, client), record in records.items() if client == "ours"]
-    failed, twice = sum(record.failed for record in ours), sum(record.billed_twice for record in ours)
-    return f"Of our {sum(record.billed for record in ours)} calls {failed} failed, {twice} were billed twice."
+    errors = [error for record in ours for error in record.errors]
+    calls, twice = sum(record.billed for record in ours), sum(record.billed_twice for record in ours)
+    named = f" ({'; '.join(errors)})" if errors else ""
+    return f"Of our {calls} calls {len(errors)} failed{named}, {twice} were billed twice."
 
 
 def picture(records: dict[tuple[str, str], Record], model: str, seconds: float) -> str:

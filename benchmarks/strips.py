@@ -45,6 +45,12 @@ def rate(times: Sequence[float], seconds: float) -> list[Point]:
     return [((number + 0.5) * MEAN_OVER, found / MEAN_OVER) for number, found in enumerate(bins)]
 
 
+def _seen(column: Column, seconds: float) -> list[tuple[float, int, int]]:
+    """The samples of the run, about one per pixel."""
+    samples = [sample for sample in column.samples if sample[0] <= seconds]
+    return samples[:: max(1, len(samples) // WIDTH)]
+
+
 def draw(title: str, columns: Sequence[Column], allows: float, seconds: float) -> str:
     """Return a picture of what each client did.
 
@@ -59,10 +65,8 @@ def draw(title: str, columns: Sequence[Column], allows: float, seconds: float) -
             "in flight, and the limit",
             "calls",
             {
-                "limit": lambda column: [(at, limit) for at, limit, _ in column.samples if at <= seconds],
-                "in flight": lambda column: [
-                    (at, flying) for at, _, flying in column.samples if at <= seconds
-                ],
+                "limit": lambda column: [(at, limit) for at, limit, _ in _seen(column, seconds)],
+                "in flight": lambda column: [(at, flying) for at, _, flying in _seen(column, seconds)],
             },
         ),
         _Strip(
@@ -87,29 +91,38 @@ def draw(title: str, columns: Sequence[Column], allows: float, seconds: float) -
 
 
 def _draw_strip(strip: _Strip, columns: Sequence[Column], y: float, seconds: float) -> list[str]:
-    points = [{name: line(column) for name, line in strip.lines.items()} for column in columns]
-    values = [value for lines in points for line in lines.values() for _, value in line]
-    top = _rounded_up(max([1.0, strip.ideal or 0.0, *values]))
     parts = [
         f'<text x="{LEFT}" y="{y - 5}">{escape(strip.title)}</text>',
-        f'<text x="{LEFT - 6}" y="{y + 9}" text-anchor="end">{top:g}</text>',
-        f'<text x="{LEFT - 6}" y="{y + 22}" text-anchor="end" fill="#666">{strip.unit}</text>',
-        f'<text x="{LEFT - 6}" y="{y + HEIGHT}" text-anchor="end">0</text>',
+        f'<text x="{LEFT - 6}" y="{y + 9}" text-anchor="end" fill="#666">{strip.unit}</text>',
     ]
-    for number, lines in enumerate(points):
-        x = LEFT + number * (WIDTH + GAP)
-        parts.append(f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" fill="#f6f6f6"/>')
-        if strip.ideal is not None:
-            at = y + HEIGHT * (1 - strip.ideal / top)
-            parts.append(
-                f'<line x1="{x}" x2="{x + WIDTH}" y1="{at:.1f}" y2="{at:.1f}" stroke="#888"'
-                ' stroke-dasharray="4 3"/>'
-            )
-        parts += [_polyline(line, x, y, seconds, top, COLOURS[name]) for name, line in lines.items()]
-        parts += _ticks(x, y, seconds)
     if len(strip.lines) > 1:
         parts += _legend(strip.lines, y)
+    points = [{name: line(column) for name, line in strip.lines.items()} for column in columns]
+    tops = [_top(lines, strip.ideal) for lines in points]
+    if strip.ideal is not None:
+        tops = [max(tops)] * len(tops)  # to be compared; the other quantities are too far apart
+    for number, (lines, top) in enumerate(zip(points, tops, strict=True)):
+        parts += _draw_panel(strip, lines, LEFT + number * (WIDTH + GAP), y, seconds, top)
     return parts
+
+
+def _top(lines: dict[str, list[Point]], ideal: float | None) -> float:
+    return _rounded_up(max([1.0, ideal or 0.0, *(value for line in lines.values() for _, value in line)]))
+
+
+def _draw_panel(
+    strip: _Strip, lines: dict[str, list[Point]], x: float, y: float, seconds: float, top: float
+) -> list[str]:
+    parts = [f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" fill="#f6f6f6"/>']
+    if strip.ideal is not None:
+        at = y + HEIGHT * (1 - strip.ideal / top)
+        parts.append(
+            f'<line x1="{x}" x2="{x + WIDTH}" y1="{at:.1f}" y2="{at:.1f}" stroke="#888"'
+            ' stroke-dasharray="4 3"/>'
+        )
+    parts += [_polyline(line, x, y, seconds, top, COLOURS[name]) for name, line in lines.items()]
+    parts.append(f'<text x="{x + 3}" y="{y + 11}" fill="#666">{top:g}</text>')
+    return parts + _ticks(x, y, seconds)
 
 
 def _polyline(line: Sequence[Point], x: float, y: float, seconds: float, top: float, colour: str) -> str:
