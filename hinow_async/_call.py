@@ -52,8 +52,8 @@ class Journal(Protocol):
     async def sending(self, attempt: int, key: str, account: str) -> None:
         """Record a try; awaited after its grant and before its first byte."""
 
-    async def not_sent(self, attempt: int) -> None:
-        """Close a try of which no byte left."""
+    async def unbilled(self, attempt: int) -> None:
+        """Close a try that cost nothing: no byte of it left, or it was refused."""
 
     async def answered(self, raw: bytes) -> None:
         """Record a success; awaited before anything else is done with the answer."""
@@ -98,6 +98,8 @@ class CallOptions:
     headers: Mapping[str, str] | None = None
     journal: Journal | None = None
     watcher: Watcher | None = None
+    account: str | None = None
+    """Name of the one account that it may be sent to: a resend of what an earlier call may have paid for."""
 
 
 @attrs.frozen
@@ -134,7 +136,7 @@ class Call(Generic[T]):
         self.weight = plan.weight
         self.kind = plan.kind
         self.model = plan.model
-        self.bound: Admission | None = None
+        self.bound: Admission | None = engine.limiter.named(options.account)
         self.throttled_max = options.retry.throttled_max
         self.attempts = 0
         self.unknown_outcomes = 0
@@ -202,8 +204,8 @@ class Call(Generic[T]):
             result = await self._send(grant)
         finally:
             grant.account.reserved -= held
-        if isinstance(result, Failure) and result.outcome == "unknown":
-            self._note_unknown()
+        if isinstance(result, Failure):
+            await self._note_failure(result)
         if self._engine.hooks.attempt_ended:
             self._tell_attempt(grant, result)
         return result
@@ -258,8 +260,6 @@ class Call(Generic[T]):
                 raise
         failure = self._no_answer(body, problem)
         limiter.release(grant, failure.event)
-        if not body.was_sent and self._options.journal is not None:
-            await self._options.journal.not_sent(self.attempts)
         return failure
 
     async def _exchange(self, grant: Grant, body: RequestBody) -> Reply | None:
@@ -503,6 +503,12 @@ class Call(Generic[T]):
             self._held = False
             self._engine.purse.give_back(self._amount)
 
+    async def _note_failure(self, failure: Failure) -> None:
+        if failure.outcome == "unknown":
+            self._note_unknown()
+        elif self._options.journal is not None:
+            await self._options.journal.unbilled(self.attempts)
+
     def _note_unknown(self) -> None:
         """What may have been billed counts as spent."""
         self.unknown_outcomes += 1
@@ -544,9 +550,14 @@ class Call(Generic[T]):
         if body.was_sent:
             self._note_unknown()
         elif self._options.journal is not None:
-            await self._options.journal.not_sent(self.attempts)
+            await self._options.journal.unbilled(self.attempts)
 
     # -- records -----------------------------------------------------------------------------------
+
+    @property
+    def request_id(self) -> str | None:
+        """What the service called the last try that it answered."""
+        return self._request_id
 
     async def _record_sending(self, grant: Grant) -> None:
         assert self._options.journal is not None  # noqa: S101 - asked before

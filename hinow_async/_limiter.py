@@ -354,6 +354,10 @@ class Limiter:
         if account.pacing is not None:
             account.pacing.on_request(self._clock())
 
+    def named(self, name: str | None) -> Admission | None:
+        """Return the account of that name, if there is one."""
+        return next((account for account in self.accounts if account.name == name), None) if name else None
+
     def usable(self, model: str, weight: int = 1) -> list[Admission]:
         """Return the accounts that are not parked for *model*, and that *weight* is not too heavy for."""
         now = self._clock()

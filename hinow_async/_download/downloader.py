@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from hinow_async._download.part import NotDurableError, Part
+from hinow_async._download.part import NotDurableError, Part, Placing
 from hinow_async._download.transfer import BLOCK, DownloadSessions, Piece, Transfer
 from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityError
 from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
@@ -96,6 +96,7 @@ class _Job:
     exempt: frozenset[Origin]
     overwrite: bool
     report: Progress | None
+    placing: Placing | None
 
 
 class Downloader:
@@ -136,6 +137,7 @@ class Downloader:
         overwrite: bool = False,
         asked: ImageFormat | None = None,
         on_progress: Progress | None = None,
+        placing: Placing | None = None,
     ) -> SavedImage:
         """Write a picture to `<stem>-<index>.<ext>` in *directory*: hashed, checked, durable, in one step.
 
@@ -147,12 +149,13 @@ class Downloader:
             overwrite: Replace a file of that name, instead of adopting it or taking the next number.
             asked: The format that was asked for; another one is kept under its true extension, and said.
             on_progress: See `Progress`.
+            placing: See `Placing`.
 
         Raises:
             DownloadError: it cannot be had whole, with `.url` (without its query) and `.path`.
             OSError: it cannot be kept.
         """
-        job = _Job(image, Path(directory), stem, exempt, overwrite, _guarded(on_progress))
+        job = _Job(image, Path(directory), stem, exempt, overwrite, _guarded(on_progress), placing)
         async with self._slot():
             try:
                 saved = await self._save(job)
@@ -228,7 +231,7 @@ class Downloader:
             return self._threads.run(part.write, piece, transfer.version)
 
         def finish(last: Piece | None) -> asyncio.Future[SavedImage]:
-            return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite))
+            return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite, placing=job.placing))
 
         if job.image.url is None:
             data = await self._threads.run(self._decode, job.image)

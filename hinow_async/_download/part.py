@@ -14,9 +14,11 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+import attrs
 
 from hinow_async._download import checkpoint
 from hinow_async._download.folder import NEW, Folder, claim, is_same
@@ -27,6 +29,9 @@ from hinow_async._protocol.pictures import PictureCheck
 
 CHECKPOINT: Final = 1.0
 """Seconds between two state files. Most pictures are there sooner, and never get one."""
+
+Placing = Callable[[SavedImage], None]
+"""Is told, in a thread, what a file that is whole and durable is about to be called; may block, and raise."""
 
 _MOST_VECTORS: Final = 512  # below every system's IOV_MAX
 
@@ -88,11 +93,11 @@ class Part:
             self._append(piece)
             self._note(piece.offset + piece.size, version)
 
-    def finish(self, last: Piece | None, *, overwrite: bool) -> SavedImage:
+    def finish(self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None) -> SavedImage:
         """Append the *last* bytes, judge the whole, make it durable and give it its name.
 
         An occupied name is left alone: a file with the same bytes is adopted, else the next number is tried.
-        With *overwrite* whatever has the name is replaced.
+        With *overwrite* whatever has the name is replaced. *placing* is told before each name that is tried.
 
         Raises:
             IntegrityError: it is no whole picture (as yet: more may be written).
@@ -107,11 +112,13 @@ class Part:
             if folder is None:
                 raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
             size = self._seal()
-            name = self._settle(folder, extension(facts.format), digest, size, overwrite=overwrite)
+            made = SavedImage(
+                self._directory, self._index, digest, size, facts.format, facts.width, facts.height
+            )
+            saved = self._settle(folder, made, placing, overwrite=overwrite)
             folder.sync()
             self._give_up()
-            path = self._directory / name
-            return SavedImage(path, self._index, digest, size, facts.format, facts.width, facts.height)
+            return saved
 
     def discard(self) -> None:
         """Remove the temporary file, if it is there."""
@@ -169,13 +176,18 @@ class Part:
             raise NotDurableError from error
         return size
 
-    def _settle(self, folder: Folder, ext: str, digest: str, size: int, *, overwrite: bool) -> str:
-        for name in _names(self._stem, self._index, ext):
+    def _settle(
+        self, folder: Folder, made: SavedImage, placing: Placing | None, *, overwrite: bool
+    ) -> SavedImage:
+        for name in _names(self._stem, self._index, extension(made.format)):
+            saved = attrs.evolve(made, path=self._directory / name)
+            if placing is not None:
+                placing(saved)
             if overwrite:
                 folder.replace(self._name, name)
-                return name
-            if claim(folder, self._name, name) or is_same(folder, name, digest, size):
-                return name
+                return saved
+            if claim(folder, self._name, name) or is_same(folder, name, made.sha256, made.size_bytes):
+                return saved
         raise AssertionError("names never end")
 
     def _give_up(self) -> None:
