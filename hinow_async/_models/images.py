@@ -6,7 +6,7 @@ import base64
 import binascii
 import html
 import urllib.parse
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import os
 
     from hinow_async._models.calls import CallRecord
+
+OnProgress = Callable[[int, int | None], None]
+"""Told bytes done and, where it is known, bytes in all."""
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
@@ -140,6 +143,7 @@ class ImageDoor(Protocol):
         *,
         name: str | None = None,
         overwrite: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write the pictures of *result* into *directory*."""
 
@@ -247,7 +251,12 @@ class ImageResult(_Clientless):
     _door: ImageDoor | None = attrs.field(default=None, repr=False, eq=False, kw_only=True)
 
     async def save(
-        self, directory: str | os.PathLike[str], *, name: str | None = None, overwrite: bool = False
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write every picture to `<name>-<index>.<ext>` in *directory*, streamed, verified, atomically.
 
@@ -255,12 +264,19 @@ class ImageResult(_Clientless):
         An occupied name is never overwritten (unless *overwrite*): the same bytes are adopted, else `-2`,
         `-3`, ... is added. All pictures are tried before an error is raised.
 
+        Args:
+            directory: Made if it is not there.
+            name: Begins the names of the files.
+            overwrite: Replace what has the name.
+            on_progress: Told the bytes that are there and how many there will be, None where not all
+                lengths are known, over all pictures. It must not wait.
+
         Raises:
             DownloadError: the first picture that could not be kept; `.saved` holds the others.
             OSError: the folder cannot be written to.
         """
         door = _door_of(self, "client.images.save(result, directory)")
-        return await door.save(self, directory, name=name, overwrite=overwrite)
+        return await door.save(self, directory, name=name, overwrite=overwrite, on_progress=on_progress)
 
     def _repr_html_(self) -> str:
         """Show the answer in a notebook without fetching anything: its URLs are secrets."""

@@ -14,7 +14,14 @@ import attrs
 
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
-from hinow_async._models.images import GeneratedImage, ImageOutcome, ImageRequest, ImageResult, SavedImage
+from hinow_async._models.images import (
+    GeneratedImage,
+    ImageOutcome,
+    ImageRequest,
+    ImageResult,
+    OnProgress,
+    SavedImage,
+)
 from hinow_async._models.known import (
     PINNED_MODEL,
     AspectRatio,
@@ -52,6 +59,7 @@ class Door:
         *,
         name: str | None = None,
         overwrite: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write every picture of *result*, side by side; see `ImageResult.save`."""
         await self._runtime.enter()
@@ -65,7 +73,8 @@ class Door:
             overwrite=overwrite,
             asked=result.request.output_format,
         )
-        saves = (keep(image) for image in result.images)
+        meter = _Meter(len(result.images), on_progress)
+        saves = (keep(image, on_progress=meter.of(image.index)) for image in result.images)
         done = await asyncio.gather(*saves, return_exceptions=True)
         saved = tuple(item for item in done if isinstance(item, SavedImage))
         for item in done:
@@ -92,6 +101,26 @@ class Door:
         if account is not None and account in origins:
             return frozenset({origins[account]})
         return frozenset(origins.values())
+
+
+class _Meter:
+    """Adds up how far the pictures of one result are."""
+
+    def __init__(self, pictures: int, report: OnProgress | None) -> None:
+        self._pictures = pictures
+        self._report = report
+        self._seen: dict[int, tuple[int, int | None]] = {}
+
+    def of(self, index: int) -> OnProgress | None:
+        """Return what the download of one picture reports to."""
+        return None if self._report is None else functools.partial(self._note, index)
+
+    def _note(self, index: int, done: int, total: int | None) -> None:
+        self._seen[index] = done, total
+        totals = [total for _, total in self._seen.values() if total is not None]
+        is_known = len(totals) == self._pictures
+        assert self._report is not None  # noqa: S101 - else nothing reports to this
+        self._report(sum(done for done, _ in self._seen.values()), sum(totals) if is_known else None)
 
 
 def writable_folder(directory: str | os.PathLike[str]) -> Path:
@@ -283,9 +312,12 @@ class Images:
         *,
         name: str | None = None,
         overwrite: bool = False,
+        on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Save the pictures of a result that lost its client (it was pickled); see `ImageResult.save`."""
-        return await self._door.save(result, directory, name=name, overwrite=overwrite)
+        return await self._door.save(
+            result, directory, name=name, overwrite=overwrite, on_progress=on_progress
+        )
 
     async def read(self, image: GeneratedImage) -> bytes:
         """Fetch a picture that lost its client into memory; see `GeneratedImage.read`."""

@@ -19,7 +19,7 @@ from hinow_async.batch.source import open_source
 from hinow_async.batch.survey import Survey, survey
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
-from hinow_async.cli.progress import duration, shown
+from hinow_async.cli.progress import duration, of_batch, shown
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
 
@@ -73,7 +73,7 @@ def run(job: Job, settings: Settings, screen: Screen) -> int:
             )
             stop.on_first(lambda: _finishing(batch))
             try:
-                async with shown(batch.progress, screen):
+                async with shown(lambda: of_batch(batch.progress()), screen):
                     report = await batch.run()
             except asyncio.CancelledError:
                 _tell(job, batch, batch.report(), screen)

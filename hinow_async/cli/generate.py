@@ -14,6 +14,7 @@ from hinow_async._models.images import ImageRequest, ImageResult, SavedImage
 from hinow_async._resources.images import writable_folder
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
+from hinow_async.cli.progress import OnePrompt, shown
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
 
@@ -40,11 +41,15 @@ def run(prompt: str, fields: dict[str, Any], where: Where, settings: Settings, s
 
     async def work(stop: running.Stop) -> int:
         async with connect(settings, screen) as client:
-            result = await _make(client, request, stop)
-            if result is None:
-                screen.say("Stopped; nothing was sent.")
-                return stop.code
-            saved = await result.save(where.folder, name=where.name, overwrite=where.overwrite)
+            sight = OnePrompt(request.images_asked)
+            async with shown(sight.look, screen):
+                result = await _make(client, request, stop)
+                if result is None:
+                    screen.say("Stopped; nothing was sent.")
+                    return stop.code
+                saved = await result.save(
+                    where.folder, name=where.name, overwrite=where.overwrite, on_progress=sight.on_progress
+                )
             _show(result, saved, settings, screen)
             return exits.OK
 

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
+
+import attrs
 
 from hinow_async.batch.report import BatchProgress
 from hinow_async.cli.screen import Screen
@@ -20,9 +23,18 @@ _PLAIN: Final = 5.0
 _BAR: Final = 20
 
 
+@attrs.frozen
+class Sight:
+    """What is seen of work under way: a line, and how much of it is done."""
+
+    line: str
+    share: float | None = None
+    """From 0 to 1; None where nobody knows."""
+
+
 @contextlib.asynccontextmanager
-async def shown(look: Callable[[], BatchProgress], screen: Screen) -> AsyncIterator[None]:
-    """Show how far a batch is for as long as it runs."""
+async def shown(look: Callable[[], Sight], screen: Screen) -> AsyncIterator[None]:
+    """Show how far the work is for as long as it runs."""
     if screen.is_quiet:
         yield
         return
@@ -39,15 +51,15 @@ def _is_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-async def _plain(look: Callable[[], BatchProgress], screen: Screen) -> None:
+async def _plain(look: Callable[[], Sight], screen: Screen) -> None:
     wait = _FIRST
     while True:
         await asyncio.sleep(wait)
-        screen.say(line_of(look()))
+        screen.say(look().line)
         wait = _PLAIN
 
 
-async def _live(look: Callable[[], BatchProgress], screen: Screen) -> None:
+async def _live(look: Callable[[], Sight], screen: Screen) -> None:
     try:
         from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
         from rich.live import Live  # noqa: PLC0415
@@ -58,8 +70,8 @@ async def _live(look: Callable[[], BatchProgress], screen: Screen) -> None:
 
     def picture() -> Any:
         now = look()
-        text = Text(_bar(now), style="green", no_wrap=True, overflow="ellipsis")
-        return text.append(f" {line_of(now)}", style="default")
+        text = Text(_bar(now.share), style="green", no_wrap=True, overflow="ellipsis")
+        return text.append(f" {now.line}", style="default")
 
     console = Console(stderr=True, no_color=True if not screen.has_color else None)
     with Live(picture(), console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
@@ -68,8 +80,8 @@ async def _live(look: Callable[[], BatchProgress], screen: Screen) -> None:
             live.update(picture(), refresh=True)
 
 
-def line_of(now: BatchProgress) -> str:
-    """Say how far a batch is, in one line."""
+def of_batch(now: BatchProgress) -> Sight:
+    """Say how far a batch is."""
     total = "" if now.total is None else f" of {now.total:,}"
     parts = [
         f"{now.done:,}{total} done",
@@ -81,13 +93,34 @@ def line_of(now: BatchProgress) -> str:
         parts.append(f"{duration(now.remaining)} left")
     if now.estimated_usd is not None:
         parts.append(f"estimated ${now.estimated_usd:,.2f}")
-    return ", ".join(parts)
+    share = (now.done + now.failed) / now.total if now.total else None
+    return Sight(", ".join(parts), share)
 
 
-def _bar(now: BatchProgress) -> str:
-    if not now.total:
-        return "[" + "." * _BAR + "]"
-    full = int(_BAR * min(1.0, (now.done + now.failed) / now.total))
+class OnePrompt:
+    """How far one call and its pictures are."""
+
+    def __init__(self, pictures: int) -> None:
+        self._began = time.monotonic()
+        self._asked = pictures
+        self._bytes: tuple[int, int | None] | None = None
+
+    def on_progress(self, done: int, total: int | None) -> None:
+        """Take over how many bytes are there, and how many there will be."""
+        self._bytes = done, total
+
+    def look(self) -> Sight:
+        """Say how far it is."""
+        if self._bytes is None:
+            pictures = "1 picture" if self._asked == 1 else f"{self._asked} pictures"
+            return Sight(f"{pictures} in the making, {duration(time.monotonic() - self._began)}")
+        done, total = self._bytes
+        of_total = "" if total is None else f" of {total / 1e6:.2f}"
+        return Sight(f"saving, {done / 1e6:.2f}{of_total} MB", done / total if total else None)
+
+
+def _bar(share: float | None) -> str:
+    full = int(_BAR * min(1.0, share or 0.0))
     return "[" + "#" * full + "." * (_BAR - full) + "]"
 
 

@@ -237,3 +237,27 @@ async def test_redirects_are_never_followed(status):
 
     assert elsewhere.connections == 0
     assert (caught.value.outcome, caught.value.status, caught.value.call.attempts) == ("refused", status, 1)
+
+
+async def test_saving_tells_how_far_it_is(client, tmp_path):
+    """Bytes done and in all, over all pictures of the result; both end at what lies on disk."""
+    told = []
+    result = await client.images.generate("A lighthouse", num_images=3)
+    saved = await result.save(tmp_path, on_progress=lambda done, total: told.append((done, total)))
+
+    size = sum(picture.size_bytes for picture in saved)
+    assert told[-1] == (size, size)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+async def test_a_progress_callback_that_raises_is_ignored(client, tmp_path, caplog):
+    """It is logged, and the pictures are saved all the same."""
+
+    def broken(done, total):
+        raise RuntimeError("no screen")
+
+    result = await client.images.generate("A lighthouse")
+    saved = await result.save(tmp_path, on_progress=broken)
+
+    assert saved[0].path.exists()
+    assert "on_progress failed" in caplog.text
