@@ -8,7 +8,7 @@ from html import escape
 import attrs
 
 WIDTH, HEIGHT = 250, 120  # of one strip, in pixels
-LEFT, TOP, GAP, BETWEEN = 56, 64, 18, 34
+LEFT, TOP, GAP, BETWEEN = 56, 64, 34, 34
 MEAN_OVER = 5  # seconds
 COLOURS = {"limit": "#b45309", "in flight": "#1d4ed8", "throughput": "#15803d", "refused": "#b91c1c"}
 
