@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import random
@@ -14,7 +15,8 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from hinow_async._download.part import NotDurableError, Part, Placing
+from hinow_async._download.decode import decode_fully, require_decoder
+from hinow_async._download.part import Judge, NotDurableError, Part, Placing
 from hinow_async._download.transfer import BLOCK, DownloadSessions, Piece, Transfer
 from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityError
 from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
@@ -44,7 +46,9 @@ def jittered_pause(tries: int) -> float:
 class _Memory:
     """Bytes that stay in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: Judge | None, threads: _Threads) -> None:
+        self._judge = judge
+        self._threads = threads
         self.check = PictureCheck()
         self.blocks: list[bytes] = []
 
@@ -58,8 +62,11 @@ class _Memory:
     async def finish(self, last: Piece | None) -> bytes:
         if last is not None:
             self.write(last)
-        self.check.finish()
-        return self.blocks[0] if len(self.blocks) == 1 else b"".join(self.blocks)
+        facts = self.check.finish()
+        data = self.blocks[0] if len(self.blocks) == 1 else b"".join(self.blocks)
+        if self._judge is not None:
+            await self._threads.run(self._judge, io.BytesIO(data), facts)
+        return data
 
 
 class _Threads:
@@ -123,6 +130,10 @@ class Downloader:
         self._pause = pause
         self._allowed = frozenset(origin_of(origin) for origin in policy.allowed_origins)
         self._threads = _Threads(min(policy.max_in_flight, _MOST_THREADS))
+        self._judge: Judge | None = None
+        if policy.full_decode:
+            require_decoder()
+            self._judge = decode_fully
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots = asyncio.Semaphore(policy.max_in_flight)
         self._warned: set[tuple[str, str]] = set()
@@ -174,7 +185,7 @@ class Downloader:
         async with self._slot():
             if image.url is None:
                 return await self._threads.run(self._decode, image)
-            memory = _Memory()
+            memory = _Memory(self._judge, self._threads)
             transfer = self._transfer(image.url, exempt)
             try:
                 return await _deliver(transfer, memory.write, memory.finish, None)
@@ -215,7 +226,7 @@ class Downloader:
         raise problem
 
     async def _save_once(self, job: _Job) -> SavedImage:
-        part = Part(job.directory, job.stem, job.image.index, job.image.url or "")
+        part = Part(job.directory, job.stem, job.image.index, job.image.url or "", judge=self._judge)
         has_ended = False
         try:
             saved = await self._fill(part, job)
@@ -298,7 +309,9 @@ class Downloader:
             raise DownloadTooLargeError(f"the inline picture is larger than {most:,} bytes")
         check = PictureCheck()
         check.feed(data)
-        check.finish()
+        facts = check.finish()
+        if self._judge is not None:
+            self._judge(io.BytesIO(data), facts)
         return data
 
     def _compare(self, asked: str | None, saved: SavedImage) -> None:

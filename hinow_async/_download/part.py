@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import attrs
 
@@ -25,13 +25,16 @@ from hinow_async._download.folder import NEW, Folder, claim, is_same
 from hinow_async._download.transfer import Piece, Version
 from hinow_async._models.images import SavedImage
 from hinow_async._protocol.names import extension, numbered
-from hinow_async._protocol.pictures import PictureCheck
+from hinow_async._protocol.pictures import PictureCheck, PictureFacts
 
 CHECKPOINT: Final = 1.0
 """Seconds between two state files. Most pictures are there sooner, and never get one."""
 
 Placing = Callable[[SavedImage], None]
 """Is told, in a thread, what a file that is whole and durable is about to be called; may block, and raise."""
+
+Judge = Callable[[IO[bytes], PictureFacts], None]
+"""Is given the whole file, in a thread; raises `IntegrityError` if it is no good."""
 
 _MOST_VECTORS: Final = 512  # below every system's IOV_MAX
 
@@ -50,10 +53,13 @@ class Part:
     not by a call that was under way to a thread when its caller was cancelled.
     """
 
-    def __init__(self, directory: Path, stem: str, index: int, url: str = "") -> None:
+    def __init__(
+        self, directory: Path, stem: str, index: int, url: str = "", *, judge: Judge | None = None
+    ) -> None:
         if set(stem) & set("/\\\0") or not stem.strip("."):
             raise ValueError(f"not the stem of a file name: {stem!r}")
         self._check = PictureCheck()
+        self._judge = judge
         self._directory = directory
         self._stem = stem
         self._index = index
@@ -111,6 +117,10 @@ class Part:
             folder, digest = self._folder, self._hash.hexdigest()
             if folder is None:
                 raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
+            if self._judge is not None:
+                with os.fdopen(os.dup(self._opened()), "rb") as file:
+                    file.seek(0)
+                    self._judge(file, facts)
             size = self._seal()
             made = SavedImage(
                 self._directory, self._index, digest, size, facts.format, facts.width, facts.height
