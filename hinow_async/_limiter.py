@@ -154,6 +154,8 @@ class Admission:
             # The user's limits hold the head, so no curve of the controller may grow meanwhile.
             self.controller.on_idle(now)
             return exact
+        if wait > 0:
+            self.pacing.on_held(now)
         return wait
 
     @property

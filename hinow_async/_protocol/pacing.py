@@ -121,6 +121,11 @@ class _Limit:
         if self._burst is not None:
             self._due = max(self._due, now - self._credit(now, self._burst)) + weight * self._interval
 
+    def forfeit(self, now: float) -> None:
+        """Let no credit stand at *now*: somebody waits, so this is no silence."""
+        if self._burst is not None and self._due > -math.inf:
+            self._due = max(self._due, now)
+
     def remove(self, sent_at: float, weight: float) -> None:
         """Take back a call of *weight* that was counted at *sent_at*."""
         if self._log.remove(sent_at, weight) and self._burst is not None:
@@ -171,6 +176,15 @@ class Pacing:
         if self._images is not None:
             due = max(due, self._images.due(now, weight))
         return max(0.0, due - now)
+
+    def on_held(self, now: float) -> None:
+        """Something else holds the next caller: credit is for silence, and is not earned by waiting.
+
+        Else a gate that opens would let two batches into one second of a service that counts seconds.
+        """
+        for limit in (self._requests, self._images):
+            if limit is not None:
+                limit.forfeit(now)
 
     def on_send(self, now: float, weight: float) -> None:
         """Count a call of *weight* images."""

@@ -249,3 +249,21 @@ def test_time_told_is_time_kept() -> None:
         again = [b.at - a.at for a, b in pairwise(sent) if b.at - a.at < 1e-3]
 
         assert again == []
+
+
+def test_no_credit_is_earned_by_waiting_for_something_else():
+    """After a silence a second's worth goes at once; after as long a wait at a shut gate, one call does."""
+    silent, held = Pacing(600, None), Pacing(600, None)
+    for pacing in (silent, held):
+        pacing.on_send(0.0, 1)
+    held.on_held(30.0)
+
+    def at_once(pacing):
+        count = 0
+        while pacing.delay(30.0, 1) == 0:
+            pacing.on_send(30.0, 1)
+            count += 1
+        return count
+
+    assert at_once(held) == 1
+    assert at_once(silent) > 9
