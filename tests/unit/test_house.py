@@ -45,7 +45,7 @@ HOMES = {
     "aiohttp": {"_pool", "_download", "sandbox", "integrations"},
     "click": {"cli"},
     "rich": {"cli"},
-    "PIL": {"sandbox"},
+    "PIL": {"_download", "sandbox"},
     "sqlite3": {"batch"},
 }
 
