@@ -21,6 +21,7 @@ from hinow_async._models.images import ImageRequest
 from hinow_async.batch.progress import OnProgress
 from hinow_async.batch.report import BatchProgress, BatchReport
 from hinow_async.batch.runner import Batch
+from hinow_async.batch.verdicts import OnChange
 
 __all__ = ["BatchProgress", "BatchReport", "generate_batch"]
 
@@ -36,6 +37,9 @@ async def generate_batch(
     *,
     on_progress: OnProgress | None = None,
     resend_unknown: bool = False,
+    pay_again: bool = False,
+    on_change: OnChange = "error",
+    skip_bad_lines: bool = False,
     defaults: Mapping[str, Any] | None = None,
     keep_going: bool = False,
     stop: asyncio.Event | None = None,
@@ -57,6 +61,10 @@ async def generate_batch(
         on_progress: Called with a `BatchProgress` at most ten times a second, and at the end. It must not
             wait; should it raise, that is logged once and it is called no more.
         resend_unknown: Send items again that may have been billed without an answer: they may be paid twice.
+        pay_again: Make *lost* items again, where their links are still dead: they are paid twice.
+        on_change: What becomes of an id whose request is not the one that was paid for: `error`, or `new`, to
+            have the new one made too. Both are paid for; the manifest then names the new one.
+        skip_bad_lines: Record what is wrong with a line in `failures.jsonl`, and go on.
         defaults: Fields for what the source's items leave out; an `ImageRequest` keeps its model.
         keep_going: Do not stop after 100 failures in succession.
         stop: Once set, nothing more is sent, and what is in flight is finished.
@@ -78,6 +86,9 @@ async def generate_batch(
         dir,
         on_progress=on_progress,
         resend_unknown=resend_unknown,
+        pay_again=pay_again,
+        on_change=on_change,
+        skip_bad_lines=skip_bad_lines,
         defaults=defaults,
         keep_going=keep_going,
         stop=stop,

@@ -1,9 +1,9 @@
-"""A batch at work: source, plan, records and the client's stream of calls, joined.
+"""A batch at work: source, verdicts, ledger and the client's stream of calls, joined.
 
 The source is pulled by the stream's workers, each only when one more call can be of use, so that memory is
 that of the work in flight; a worker keeps its item until the pictures lie in the folder, and frees its place
-in the queue as soon as its call is sent, so that downloads overlap generation. What an item came to is
-recorded before anything else happens to it.
+in the queue as soon as its call is sent, so that downloads overlap generation. What may have been paid for is
+in the ledger before anything depends on it.
 """
 
 from __future__ import annotations
@@ -13,68 +13,43 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import attrs
 
 from hinow_async._budget import exact
-from hinow_async._call import Call
+from hinow_async._call import CallOptions
 from hinow_async._client import AsyncHinow
-from hinow_async._errors import APIError, ConfigurationError, HinowError
-from hinow_async._models.calls import CallRecord
+from hinow_async._download import sweep
+from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
 from hinow_async._models.images import GeneratedImage, ImageResult, SavedImage
 from hinow_async._options import RetryPolicy
 from hinow_async._protocol.failures import printable
-from hinow_async._protocol.wire import image_request_to_wire
 from hinow_async._resources.base import UNSET, call_options
 from hinow_async._resources.images import writable_folder
 from hinow_async._resources.many import END, Stream
 from hinow_async._resources.many import Item as Place
+from hinow_async.batch import ledger as ledgers
+from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
-from hinow_async.batch.plan import Item, Planner
+from hinow_async.batch.paid import Paid, paid_for
 from hinow_async.batch.progress import Meter, OnProgress, Tally, Teller
-from hinow_async.batch.records import Answer, Failure, Records
+from hinow_async.batch.reader import KeptFile
 from hinow_async.batch.report import BatchProgress, BatchReport, Stopped
-from hinow_async.batch.source import Entry, Source, open_source
+from hinow_async.batch.source import BadLine, Entry, Source, open_source
 from hinow_async.batch.stops import StopRules
 from hinow_async.batch.survey import survey
+from hinow_async.batch.trip import Trip, row_of
+from hinow_async.batch.verdicts import Judge, OnChange, Rules, Work
 
 _log = logging.getLogger("hinow_async")
 
 _THROTTLED_MAX: Final = 30 * 86_400.0
 """Seconds that an item waits while the account accepts nothing: throttling fails no item of a batch."""
 _BALANCE_TIMEOUT: Final = 15.0
-_BREATHE: Final = 200
-"""Items passed over in one go, before others have their turn."""
-
-
-class _Trip:
-    """What a call reports to: the stream's place, and when it was sent."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.sent_at = time.monotonic()
-        self.was_denied = False
-        """Whether it was to be tried again when the batch had stopped."""
-        self._is_sent = False
-
-    def on_granted(self, call: Call[Any]) -> None:
-        """A try is about to be sent; the first one counts."""
-        if not self._is_sent:
-            self._is_sent = True
-            self.sent_at = time.monotonic()
-        self.place.on_granted(call)
-
-    def may_send(self) -> bool:
-        """Whether the call may be tried again."""
-        self.was_denied = not self.place.may_send()
-        return not self.was_denied
 
 
 class Batch:
@@ -88,11 +63,20 @@ class Batch:
         *,
         on_progress: OnProgress | None = None,
         resend_unknown: bool = False,
+        pay_again: bool = False,
+        on_change: OnChange = "error",
+        skip_bad_lines: bool = False,
         defaults: Mapping[str, Any] | None = None,
         keep_going: bool = False,
         stop: asyncio.Event | None = None,
+        is_folder_bounded: bool = False,
     ) -> None:
-        """Prepare; see `generate_batch` for the arguments. Nothing is read or sent yet."""
+        """Prepare; see `generate_batch` for the arguments. Nothing is read or sent yet.
+
+        With *is_folder_bounded* the client's budget is also what all runs over the folder may spend together.
+        """
+        if on_change not in {"error", "new"}:
+            raise ConfigurationError(f"on_change must be 'error' or 'new', not {on_change!r}")
         runtime = client._runtime
         retry = attrs.evolve(client._defaults.retry, throttled_max=_THROTTLED_MAX)
         self._client = client
@@ -102,17 +86,19 @@ class Batch:
         self._origins = runtime.origins
         # `http:` is for loopback alone, and the sandbox speaks nothing else.
         self.is_sandbox = all(scheme == "http" for scheme, _, _ in runtime.origins.values())
-        self._source: Source = open_source(source, defaults)
-        self._resend_unknown = resend_unknown
+        self._source: Source = open_source(source, defaults, skip_bad_lines=skip_bad_lines)
+        self._source_rules = Rules(resend_unknown, on_change, skip_bad_lines)
+        self._pay_again = pay_again
+        self._is_folder_bounded = is_folder_bounded
         self._stop = stop
         self._rules = StopRules(keep_going=keep_going)
         self._teller = Teller(on_progress)
         self._meter = Meter()
         self._tally = Tally()
         self._ending = asyncio.Event()
-        self._writer = ThreadPoolExecutor(1, "hinow-records")  # one thread: records keep their order
         self._stream: Stream[None] | None = None
-        self._records: Records | None = None
+        self._ledger: Ledger | None = None
+        self._swept: set[str] = set()
         self._stopped: Stopped | None = None
         self._elapsed: float | None = None
         self._balance_fell: float | None = None
@@ -135,42 +121,62 @@ class Batch:
                 with _locked(self.folder):
                     await self._run_locked()
             finally:
-                if is_new and self._records is None:
+                if is_new and self._ledger is None:
                     await asyncio.to_thread(_remove_traces, self.folder)
         finally:
             watcher.cancel()
-            self._writer.shutdown(wait=False)
         return self.report()
 
     async def _run_locked(self) -> None:
-        with _translated(self.folder):
-            records = await asyncio.to_thread(Records, self.folder, is_sandbox=self.is_sandbox)
-        has_work = await self._check(records)
-        with _translated(self.folder):
-            await asyncio.to_thread(records.open)
-        self._records = records
+        has_work = True
+        if await asyncio.to_thread(ledgers.exists, self.folder):
+            await self._open()
+        try:
+            if self._source.is_rereadable:
+                has_work = await self._check()
+            if self._ledger is None:
+                await self._open()
+            with _translated(self.folder):
+                await asyncio.to_thread(self._opened.reserve_room)
+        except BaseException:
+            if self._ledger is not None:
+                await asyncio.to_thread(self._ledger.close)
+            raise
         try:
             await self._measure_money(has_work=has_work)
         finally:
             await self._finish()
 
-    async def _check(self, records: Records) -> bool:
-        """Read a file through before anything is sent; return whether there may be something to send."""
-        if not self._source.is_rereadable:
-            return True
-        found = await survey(
-            self._source,
-            records,
-            self._engine.purse.prices.of,
-            resend_unknown=self._resend_unknown,
-            ending=self._ending,
+    async def _open(self) -> None:
+        with _translated(self.folder):
+            self._ledger = ledger = await asyncio.to_thread(ledgers.open_ledger, self.folder, self._origin)
+        ledger.start(lambda error: self._halt("disk", str(error)))
+        if self._is_folder_bounded:
+            self._engine.purse.spend(None, await asyncio.to_thread(ledger.reader.spent))
+
+    @property
+    def _origin(self) -> str:
+        if self.is_sandbox:
+            return ledgers.SANDBOX
+        return " ".join(
+            sorted({f"{scheme}://{host}:{port}" for scheme, host, port in self._origins.values()})
         )
+
+    async def _check(self) -> bool:
+        """Read a file through before anything is sent; return whether there may be something to send."""
+        prices = self._engine.purse.prices
+        found = await survey(self._source, self._judge(), prices.of, ending=self._ending)
         self._tally.total = found.items if found.is_whole else None
         return found.left > 0
+
+    def _judge(self) -> Judge:
+        reader = None if self._ledger is None else self._ledger.reader
+        return Judge(self._source.name, self.folder, reader, self._source_rules)
 
     async def _measure_money(self, *, has_work: bool) -> None:
         """Work, and read the balance before and after it."""
         before = await self._balance() if has_work and not self._ending.is_set() else None
+        await asyncio.to_thread(self._opened.mend)
         self._teller.tell(self.progress)
         try:
             await self._work()
@@ -217,10 +223,16 @@ class Batch:
         self._teller.tell(self.progress, is_last=True)
         is_whole = self._is_exhausted and self._stopped is None
         try:
-            await self._write(self._opened.finish, is_whole_source=is_whole)
+            await asyncio.to_thread(self._opened.finish, is_whole_source=is_whole)
+            if self._stopped != "disk":
+                await asyncio.to_thread(self._sweep_all)
         except OSError as error:
-            # The lines appended on the way are still there: the next run reads those.
+            # The ledger stands: the next run derives the files from it.
             self._halt("disk", f"the folder cannot be written to: {error}")
+
+    def _sweep_all(self) -> None:
+        for folder in self._swept:
+            sweep(self.folder / folder, resumable=True)
 
     async def _watch(self) -> None:
         """Wait for the caller's wish to stop."""
@@ -247,42 +259,33 @@ class Batch:
             self._stopped = "unreachable"
 
     @property
-    def _opened(self) -> Records:
-        assert self._records is not None  # noqa: S101 - nothing is made before they are opened
-        return self._records
-
-    async def _record(self, failure: Failure) -> None:
-        await self._write(self._opened.add_failure, failure)
-
-    async def _write(self, function: Callable[..., None], *args: Any, **options: Any) -> None:
-        """Write in the writer's thread; a caller that is cancelled meanwhile takes nothing back."""
-        loop = asyncio.get_running_loop()
-        await asyncio.shield(loop.run_in_executor(self._writer, partial(function, *args, **options)))
+    def _opened(self) -> Ledger:
+        assert self._ledger is not None  # noqa: S101 - nothing is made before it is opened
+        return self._ledger
 
     # -- what there is to do -----------------------------------------------------------------------
 
-    async def _open_items(self) -> AsyncGenerator[Item, None]:
+    async def _open_items(self) -> AsyncGenerator[Work, None]:
         """Yield the items that need work, and count the others."""
-        planner = Planner(self._source.name)
-        passed = 0
-        async with contextlib.aclosing(self._entries()) as entries:
-            async for entry in entries:
-                item = planner.place(entry)
-                self._tally.met += 1
-                if self._needs_work(item):
-                    yield item
+        judge = self._judge()
+        async with contextlib.aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                works, error = await asyncio.to_thread(judge.judge, chunk)
+                for work in works:
+                    self._tally.met += 1
+                    if self._needs_work(work):
+                        await self._sweep_once(work.item.folder)
+                        yield work
                     if self._ending.is_set():
                         return
-                    continue
-                passed += 1
-                if passed % _BREATHE == 0:
-                    await asyncio.sleep(0)
-                    self._teller.tell(self.progress)
+                if error is not None:
+                    raise error
+                self._teller.tell(self.progress)
         if not self._ending.is_set():
             self._is_exhausted = True
             self._tally.total = self._tally.met
 
-    async def _entries(self) -> AsyncGenerator[Entry, None]:
+    async def _chunks(self) -> AsyncGenerator[Sequence[Entry | BadLine], None]:
         """Yield the source's entries until it ends, or the batch does: a source may keep one waiting."""
         ending = asyncio.ensure_future(self._ending.wait())
         chunks = self._source.chunks()
@@ -291,216 +294,220 @@ class Batch:
                 chunk = await _first(asyncio.ensure_future(anext(chunks, END)), ending)
                 if chunk is END:
                     return
-                for entry in chunk:
-                    yield entry
+                yield chunk
         finally:
             ending.cancel()
             await chunks.aclose()
 
-    def _needs_work(self, item: Item) -> bool:
-        verdict = self._opened.verdict(item, resend_unknown=self._resend_unknown)
-        if verdict == "reused":
+    def _needs_work(self, work: Work | BadLine) -> TypeGuard[Work]:
+        if isinstance(work, BadLine):
+            self._tally.failed += 1
+            self._opened.skip(work.line, work.message)
+            return False
+        if work.verdict == "reused":
             self._tally.reused += 1
-            self.images_there += self._opened.images_of(item)
-            self._opened.failures.resolve(item.id)
-        elif verdict == "maybe_paid":
+            self.images_there += len(work.known.files) if work.known is not None else 0
+        elif work.verdict == "maybe_paid":
             self._tally.maybe_paid += 1
-        elif verdict == "lost":
-            self._tally.lost += 1
-        return verdict in {"make", "fetch"}
+        return work.verdict in {"make", "fetch"}
+
+    async def _sweep_once(self, folder: str) -> None:
+        """Remove what a dead process left in a folder of pictures, before anything is saved there."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            await asyncio.to_thread(sweep, self.folder / folder)
 
     # -- one item ----------------------------------------------------------------------------------
 
-    async def _make(self, _: int, item: Item, place: Place) -> None:
+    async def _make(self, _: int, work: Work, place: Place) -> None:
         """Do what an item needs; whatever becomes of it is recorded, and raises nothing but a wrong use."""
-        if self._opened.verdict(item, resend_unknown=self._resend_unknown) == "fetch":
-            result = self._paid_result(item)
-        else:
-            answered = await self._call(item, place)
-            if answered is None:
-                return
-            result = answered
-        await self._save(item, result)
+        if work.verdict == "fetch" and await self._fetch(work):
+            return
+        trip = Trip(self._opened, work, place, self._engine.purse.prices)
+        result = await self._call(work, trip)
+        if result is not None:
+            await self._save(work, trip.as_paid(result))
 
-    async def _call(self, item: Item, place: Place) -> ImageResult | None:
-        trip = _Trip(place)
+    async def _call(self, work: Work, trip: Trip) -> ImageResult | None:
         options = call_options(self._view._defaults, UNSET, None, None)
-        options.watcher = trip
+        options.watcher = options.journal = trip
+        if work.is_resend and not await self._bind(work, options):
+            return None
         try:
-            result = await self._view.images.run(item.request, options)
+            result = await self._view.images.run(work.item.request, options)
         except asyncio.CancelledError:
-            await self._on_cancelled(item, place)
+            self._on_cancelled(trip)
             raise
         except ConfigurationError:
             raise
-        except (HinowError, ValueError) as error:
-            await self._on_failed(item, error, trip)
+        except OSError as error:
+            self._on_unrecorded(trip, error)
             return None
-        self._rules.on_success(item.request.model)
+        except (HinowError, ValueError) as error:
+            self._on_failed(work, error, trip)
+            return None
+        self._rules.on_success(work.item.request.model)
         self._tally.spend(result.call.estimated_usd)
-        if result.model is not None and result.model != item.request.model:
+        if result.model is not None and result.model != work.item.request.model:
             self._tally.model_mismatches += 1
         return result
 
-    async def _on_cancelled(self, item: Item, place: Place) -> None:
-        if not place.is_maybe_paid:
-            self._unsent += 1
-            return
-        self._tally.maybe_paid += 1
-        message = "cancelled while its answer was awaited; it may have been billed"
-        await self._record(_failure(item, "CancelledError", message, "unknown"))
+    async def _bind(self, work: Work, options: CallOptions) -> bool:
+        """Have a resend go where the first try went, with its key; False: that account is not there."""
+        assert work.known is not None  # noqa: S101 - it is sent again
+        last = await asyncio.to_thread(self._opened.reader.unknown_try, work.known.number)
+        if last is None:
+            return True
+        if self._engine.limiter.named(last.account) is None:
+            _log.warning(
+                "%s stays maybe paid: the account it was sent to is none of the client's", work.item.id
+            )
+            self._tally.maybe_paid += 1
+            return False
+        options.idempotency_key, options.account = last.key, last.account
+        return True
 
-    async def _on_failed(self, item: Item, error: Exception, trip: _Trip) -> None:
+    def _on_cancelled(self, trip: Trip) -> None:
+        if trip.is_answered:
+            self._tally.lost += 1  # for now: the next run fetches it for free
+        elif trip.place.is_maybe_paid:
+            self._tally.maybe_paid += 1
+            message = "cancelled while its answer was awaited; it may have been billed"
+            trip.end_unknown(_problem("CancelledError", message, "unknown"))
+        else:
+            self._unsent += 1
+
+    def _on_unrecorded(self, trip: Trip, error: OSError) -> None:
+        """The ledger takes no more: what was not recorded was not sent, or may have been paid for."""
+        if trip.is_sent:
+            self._tally.maybe_paid += 1
+        else:
+            self._unsent += 1
+        self._halt("disk", f"what is paid for cannot be recorded: {error}")
+
+    def _on_failed(self, work: Work, error: Exception, trip: Trip) -> None:
         outcome = error.outcome if isinstance(error, APIError) else "not_sent"
         if isinstance(error, APIError) and error.call is not None:
             self._tally.spend(error.call.estimated_usd, error.call.unknown_outcomes)
-        reason = self._rules.reason_of(error, item.request.model)
+        reason = self._rules.reason_of(error, work.item.request.model)
         if reason is not None:
             self._halt(reason, str(error))
         if outcome != "unknown" and (reason is not None or trip.was_denied):
             self._unsent += 1  # no fault of the item's: it goes on later
             return
-        if outcome == "unknown" or self._was_maybe_paid(item):
-            outcome = "unknown"
+        name, code = type(error).__name__, getattr(error, "code", None)
+        if outcome == "unknown":
             self._tally.maybe_paid += 1
+            trip.end_unknown(_problem(name, str(error), outcome, code=code))
         else:
-            self._tally.failed += 1
-        code = getattr(error, "code", None)
-        await self._record(_failure(item, type(error).__name__, str(error), outcome, code=code))
+            self._on_refused(work, trip, _problem(name, str(error), outcome, code=code))
         reason = reason or self._rules.on_failure(error, trip.sent_at, time.monotonic())
         if reason is not None:
             self._halt(reason, str(error))
 
-    def _was_maybe_paid(self, item: Item) -> bool:
-        """Whether an earlier run may have paid: a refusal of now takes nothing of that back."""
-        earlier = self._opened.failures.earlier.get(item.id)
-        return earlier is not None and earlier.is_maybe_paid
+    def _on_refused(self, work: Work, trip: Trip, problem: Problem) -> None:
+        """A refusal of now takes nothing back of what an earlier run may have paid."""
+        before = None if work.known is None or work.is_superseding else work.known.state
+        if before in {"maybe_paid", "sent"}:
+            self._tally.maybe_paid += 1
+            problem = attrs.evolve(problem, outcome="unknown")
+        elif before in {"paid_lost", "answered", "saved"}:
+            self._tally.lost += 1
+            problem = attrs.evolve(problem, outcome="lost")
+        else:
+            self._tally.failed += 1
+        self._opened.failed(trip.row, problem)
 
     # -- its pictures ------------------------------------------------------------------------------
 
-    def _paid_result(self, item: Item) -> ImageResult:
-        """Return the answer of an earlier run, as far as its pictures are missing."""
-        answer = self._opened.failures.earlier[item.id].answer
-        assert answer is not None  # noqa: S101 - it has links
-        links = self._opened.links(item)
-        return ImageResult(
-            item.request,
-            tuple(GeneratedImage(url, index=index) for index, url in links.items()),
-            answer.model,
-            answer.provider,
-            _call_record(answer),
-        )
+    async def _fetch(self, work: Work) -> bool:
+        """Fetch the missing pictures of an answer of an earlier run; False: it is to be paid for again."""
+        assert work.known is not None  # noqa: S101 - it was paid for
+        ledger = self._opened
+        row = row_of(ledger, work)
+        paid = await asyncio.to_thread(paid_for, self.folder, ledger.reader, row, work.known)
+        if isinstance(paid, Paid):
+            return await self._save(work, paid)
+        if self._pay_again and paid.outcome == "lost":
+            return False
+        if paid.outcome == "lost":
+            self._tally.lost += 1
+            ledger.lost(row, paid)
+        else:
+            self._tally.maybe_paid += 1
+            ledger.maybe_paid(row, paid)
+        return True
 
-    async def _save(self, item: Item, result: ImageResult) -> None:
-        """Bring an answer's pictures to the folder, side by side, and record what came of it."""
-        saves = [asyncio.ensure_future(self._save_one(item, result, image)) for image in result.images]
+    async def _save(self, work: Work, paid: Paid) -> bool:
+        """Bring an answer's pictures to the folder, side by side, and record what came of it.
+
+        Returns:
+            False: they cannot be had, and are to be paid for again.
+        """
+        saves = [asyncio.ensure_future(self._save_one(work, paid, image)) for image in paid.missing]
         try:
-            await asyncio.wait(saves)
+            if saves:
+                await asyncio.wait(saves)
         except asyncio.CancelledError:
             for task in saves:
                 task.cancel()
             await asyncio.wait(saves)
-            await self._on_kept(item, result, saves, asyncio.CancelledError("cancelled while it was saved"))
+            await asyncio.shield(self._on_kept(work, paid, saves, asyncio.CancelledError("it was cancelled")))
             raise
-        await self._on_kept(item, result, saves, None)
+        return await self._on_kept(work, paid, saves, None)
 
-    async def _save_one(self, item: Item, result: ImageResult, image: GeneratedImage) -> SavedImage:
-        account = result.call.account
-        known = account is not None and account in self._origins
-        origins = (self._origins[str(account)],) if known else self._origins.values()
+    async def _save_one(self, work: Work, paid: Paid, image: GeneratedImage) -> SavedImage:
+        known = paid.account in self._origins
+        origins = (self._origins[paid.account],) if known else self._origins.values()
         return await self._downloader.save(
             image,
-            self.folder / item.folder,
-            item.stem,
+            self.folder / work.item.folder,
+            work.item.stem,
             exempt=frozenset(origins),
-            asked=item.request.output_format,
+            asked=work.item.request.output_format,
+            placing=lambda made: self._opened.placing(paid.row, _kept_file(work.item.folder, made)),
         )
 
     async def _on_kept(
-        self,
-        item: Item,
-        result: ImageResult,
-        saves: list[asyncio.Task[SavedImage]],
-        problem: BaseException | None,
-    ) -> None:
+        self, work: Work, paid: Paid, saves: list[asyncio.Task[SavedImage]], problem: BaseException | None
+    ) -> bool:
         """Record which pictures are there, and which are paid for and missing."""
-        saved: list[SavedImage] = []
-        missing: list[GeneratedImage] = []
-        for image, task in zip(result.images, saves, strict=True):
-            error = None if task.cancelled() else task.exception()
-            if task.cancelled() or error is not None:
-                missing.append(image)
-                problem = problem or error
-            else:
-                saved.append(task.result())
+        saved, missing = _sorted(saves)
+        problem = problem or next((error for error in missing if error is not None), None)
+        if not missing:
+            problem = None
+        if self._pay_again and work.verdict == "fetch" and isinstance(problem, DownloadError):
+            return False
+        reason: Problem | None = None
+        if problem is not None:
+            reason = _problem(type(problem).__name__, str(problem), "lost")
         try:
-            if saved:
-                rows = [self._row(item, result, image) for image in saved]
-                await self._write(self._opened.manifest.add, item.id, rows)
+            files = [_kept_file(work.item.folder, image) for image in saved]
+            await self._opened.kept(paid.row, [*paid.adopted, *files], paid.bought, reason)
         except OSError as error:
-            saved, missing, problem = [], list(result.images), error
+            problem, reason = error, _problem(type(error).__name__, str(error), "lost")
         self._tally.images += len(saved)
         self.images_there += len(saved)
         self._tally.bytes += sum(image.size_bytes for image in saved)
-        if missing:
-            await self._on_lost(item, result, missing, problem)
-            return
-        self._tally.saved += 1
-        self._rules.on_saved()
-        self._opened.failures.resolve(item.id)
+        if reason is None or problem is None:
+            self._tally.saved += 1
+            self._rules.on_saved()
+        else:
+            self._on_lost(paid, problem, reason)
+        return True
 
-    async def _on_lost(
-        self, item: Item, result: ImageResult, missing: list[GeneratedImage], problem: BaseException | None
-    ) -> None:
-        """Keep the links of what is paid for: the next run asks them again, and sends nothing."""
+    def _on_lost(self, paid: Paid, problem: BaseException, reason: Problem) -> None:
+        """Pictures are paid for and missing: the next run asks their links, and sends nothing."""
         self._tally.lost += 1
-        answer = Answer(
-            urls={image.index: image.url for image in missing if image.url is not None},
-            images=self._images_of(item, result),
-            model=result.model,
-            provider=result.provider,
-            request_id=result.call.request_id,
-            estimated_usd=result.call.estimated_usd,
-            account=result.call.account,
-        )
-        reason = self._rules.on_lost()
+        if isinstance(problem, DownloadError):
+            self._opened.lost(paid.row, reason)
+        else:
+            self._opened.put_off(paid.row, reason)
+        stopped = self._rules.on_lost()
         if isinstance(problem, OSError):
-            reason = "disk"
-        if reason is not None:
-            self._halt(reason, str(problem))
-        failure = _failure(item, type(problem).__name__, str(problem), "lost", answer=answer)
-        try:
-            await self._record(failure)
-        except OSError as error:
-            self._halt("disk", f"what was paid for cannot be recorded: {error}")
-
-    def _images_of(self, item: Item, result: ImageResult) -> int:
-        """Return how many pictures the answer had, also where this is what was missing of it."""
-        earlier = self._opened.failures.earlier.get(item.id)
-        if earlier is not None and earlier.answer is not None and earlier.is_lost:
-            return earlier.answer.images
-        return len(result.images)
-
-    def _row(self, item: Item, result: ImageResult, image: SavedImage) -> dict[str, Any]:
-        """Return a picture's line of the manifest."""
-        usd = result.call.estimated_usd
-        share = None if usd is None else round(usd / self._images_of(item, result), 6)
-        return {
-            "id": item.id,
-            "index": image.index,
-            "request": image_request_to_wire(item.request),
-            "fingerprint": item.fingerprint,
-            "model": result.model,
-            "provider": result.provider,
-            "request_id": result.call.request_id,
-            "file": f"{item.folder}/{image.path.name}",
-            "sha256": image.sha256,
-            "bytes": image.size_bytes,
-            "width": image.width,
-            "height": image.height,
-            "estimated_usd": share,
-            "created": _now(),
-        }
+            stopped = "disk"
+        if stopped is not None:
+            self._halt(stopped, str(problem))
 
     # -- how far it is -----------------------------------------------------------------------------
 
@@ -597,41 +604,31 @@ def _remove_traces(folder: Path) -> None:
         folder.rmdir()
 
 
-def _failure(
-    item: Item,
-    error: str,
-    message: str,
-    outcome: str,
-    *,
-    code: str | None = None,
-    answer: Answer | None = None,
-) -> Failure:
-    return Failure(
-        id=item.id,
-        error=error,
-        message=printable(message, 1000),
-        code=code,
-        outcome=outcome,
-        prompt=item.request.prompt,
-        at=_now(),
-        fingerprint=item.fingerprint,
-        answer=answer,
+def _sorted(saves: list[asyncio.Task[SavedImage]]) -> tuple[list[SavedImage], list[BaseException | None]]:
+    """Return what was saved, and what was in the way of the others; None where that was a cancel."""
+    saved, missing = [], []
+    for task in saves:
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            missing.append(error)
+        else:
+            saved.append(task.result())
+    return saved, missing
+
+
+def _kept_file(folder: str, image: SavedImage) -> KeptFile:
+    return KeptFile(
+        image.index,
+        f"{folder}/{image.path.name}",
+        image.sha256,
+        image.size_bytes,
+        image.width,
+        image.height,
+        is_saved=True,
     )
 
 
-def _call_record(answer: Answer) -> CallRecord:
-    """Return the record of an earlier run's call, as far as it is known."""
-    return CallRecord(
-        request_id=answer.request_id,
-        attempts=1,
-        elapsed=0.0,
-        queued=0.0,
-        unknown_outcomes=0,
-        estimated_usd=answer.estimated_usd,
-        account=answer.account,
-        idempotency_key="",
+def _problem(error: str, message: str, outcome: str, *, code: str | None = None) -> Problem:
+    return Problem(
+        error=error, message=printable(message, 1000), code=code, outcome=outcome, at=ledgers.now()
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

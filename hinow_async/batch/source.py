@@ -52,6 +52,15 @@ class Entry:
     """SHA-256 of the request as it will be sent, 64 hex digits."""
 
 
+@attrs.frozen
+class BadLine:
+    """A line that is no request, and is passed over."""
+
+    line: int
+    """From 1; of an iterable, the item's position."""
+    message: str
+
+
 class Source(Protocol):
     """Entries in chunks."""
 
@@ -59,31 +68,43 @@ class Source(Protocol):
     is_rereadable: bool
     """Whether it can be read through before anything is sent."""
 
-    def chunks(self) -> AsyncGenerator[Sequence[Entry], None]:
+    def chunks(self) -> AsyncGenerator[Sequence[Entry | BadLine], None]:
         """Read from the beginning; a bad entry raises `SourceError` after those before it were handed on."""
 
 
-def open_source(source: Any, defaults: Mapping[str, Any] | None = None) -> Source:
+def open_source(
+    source: Any, defaults: Mapping[str, Any] | None = None, *, skip_bad_lines: bool = False
+) -> Source:
     """Say how *source* is read; nothing is read yet.
 
     Args:
         source: A path, `-` for standard input, or an iterable of requests, prompts or mappings.
         defaults: Fields for what entries leave out. A whole `ImageRequest` keeps its model.
+        skip_bad_lines: Hand on what is wrong as a `BadLine`, and read on.
 
     Raises:
         SourceError: there is no such file, or it is of a kind that is not read.
         ConfigurationError: it is no source at all, or a default is no field.
     """
-    checked = _checked_defaults(defaults)
+    reading = Reading(_checked_defaults(defaults), skip_bad_lines)
     if source == "-" and isinstance(source, str):
-        return PipeSource("standard input", _standard_input, Parser("standard input", None, checked))
+        return PipeSource("standard input", _standard_input, Parser("standard input", None, reading))
     if isinstance(source, str | os.PathLike):
-        return _open_path(Path(source), checked)
+        return _open_path(Path(source), reading)
     if isinstance(source, AsyncIterable) or (isinstance(source, Iterable) and not isinstance(source, bytes)):
-        return IterableSource(source, checked)
+        return IterableSource(source, reading)
     raise ConfigurationError(
         f"a source is a path, '-' or an iterable of requests, not {type(source).__name__}"
     )
+
+
+@attrs.frozen
+class Reading:
+    """How the caller wants entries to be read."""
+
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    """Checked fields for what entries leave out."""
+    skip_bad_lines: bool = False
 
 
 def _checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -96,7 +117,7 @@ def _checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
     return values
 
 
-def _open_path(path: Path, defaults: dict[str, Any]) -> Source:
+def _open_path(path: Path, reading: Reading) -> Source:
     name = printable(str(path), 200)
     suffix = path.suffix.lower()
     if suffix in _UNREAD_SUFFIXES:
@@ -109,8 +130,8 @@ def _open_path(path: Path, defaults: dict[str, Any]) -> Source:
         raise SourceError(f"{name} is a folder; a source is a file")
     is_json = True if suffix in _JSON_SUFFIXES else None
     if stat.S_ISREG(mode):
-        return FileSource(path, name, is_json, defaults)
-    return PipeSource(name, lambda: os.open(path, os.O_RDONLY), Parser(name, is_json, defaults))
+        return FileSource(path, name, is_json, reading)
+    return PipeSource(name, lambda: os.open(path, os.O_RDONLY), Parser(name, is_json, reading))
 
 
 def _reason(error: Exception) -> str:
@@ -123,34 +144,42 @@ def _reason(error: Exception) -> str:
 class Parser:
     """Turns the bytes of one file into entries, told them block by block; after an error it takes no more."""
 
-    def __init__(self, name: str, is_json: bool | None, defaults: dict[str, Any]) -> None:
+    def __init__(self, name: str, is_json: bool | None, reading: Reading) -> None:
         """Begin a file.
 
         Args:
             name: How messages call it.
             is_json: Whether each line is a JSON object; None: as the first line looks.
-            defaults: Checked fields for what lines leave out.
+            reading: What lines leave out, and whether bad ones are passed over.
         """
         self._name = name
         self._is_json = is_json
-        self._defaults = defaults
+        self._reading = reading
         self._parts: list[bytes] = []
         self._held = 0
         self._line = 0
         self.error: SourceError | None = None
 
-    def feed(self, block: bytes) -> list[Entry]:
+    def feed(self, block: bytes) -> list[Entry | BadLine]:
         """Take the next bytes; an empty block is the end."""
-        entries: list[Entry] = []
+        entries: list[Entry | BadLine] = []
         try:
             for line in self._cut(block):
                 self._line += 1
-                entry = self._entry(line)
+                entry = self._entry_or_bad(line)
                 if entry is not None:
                     entries.append(entry)
         except ValueError as error:
             self.error = self._error(str(error))
         return entries
+
+    def _entry_or_bad(self, raw: bytes) -> Entry | BadLine | None:
+        if not self._reading.skip_bad_lines:
+            return self._entry(raw)
+        try:
+            return self._entry(raw)
+        except ValueError as error:
+            return BadLine(self._line, str(self._error(str(error))))
 
     def _cut(self, block: bytes) -> Iterable[bytes]:
         """Yield the lines that are whole now, without their ends."""
@@ -174,14 +203,14 @@ class Parser:
         if self._is_json is None:
             self._is_json = text.startswith("{")
         if not self._is_json:
-            return as_entry(text, self._defaults, self._line)
+            return as_entry(text, self._reading.defaults, self._line)
         try:
             row = json.loads(text.encode("utf-8", "surrogatepass"))
         except json.MalformedJSONError as error:
             raise ValueError(f"not JSON: {error}") from None
         if not isinstance(row, dict):
             raise ValueError("not a JSON object")
-        return as_entry(row, self._defaults, self._line)
+        return as_entry(row, self._reading.defaults, self._line)
 
     def _error(self, message: str) -> SourceError:
         return SourceError(f"{self._name}, line {self._line}: {printable(message, 500)}", line=self._line)
@@ -267,18 +296,18 @@ class FileSource:
 
     is_rereadable = True
 
-    def __init__(self, path: Path, name: str, is_json: bool | None, defaults: dict[str, Any]) -> None:
+    def __init__(self, path: Path, name: str, is_json: bool | None, reading: Reading) -> None:
         self.name = name
         self._path = path
         self._is_json = is_json
-        self._defaults = defaults
+        self._reading = reading
         self._state: tuple[int, ...] | None = None
 
-    async def chunks(self) -> AsyncGenerator[Sequence[Entry], None]:
+    async def chunks(self) -> AsyncGenerator[Sequence[Entry | BadLine], None]:
         """Read from the beginning."""
         file = await asyncio.to_thread(self._open)
         try:
-            parser = Parser(self.name, self._is_json, self._defaults)
+            parser = Parser(self.name, self._is_json, self._reading)
             while True:
                 entries, is_end = await asyncio.to_thread(_step, file, parser)
                 if entries:
@@ -304,7 +333,7 @@ class FileSource:
         return file
 
 
-def _step(file: BinaryIO, parser: Parser) -> tuple[list[Entry], bool]:
+def _step(file: BinaryIO, parser: Parser) -> tuple[list[Entry | BadLine], bool]:
     block = file.read(_BLOCK)
     return parser.feed(block), not block
 
@@ -319,7 +348,7 @@ class PipeSource:
         self._open_fd = open_fd
         self._parser = parser
 
-    async def chunks(self) -> AsyncGenerator[Sequence[Entry], None]:
+    async def chunks(self) -> AsyncGenerator[Sequence[Entry | BadLine], None]:
         """Read what comes."""
         fd = -1
         is_reading = False
@@ -358,11 +387,11 @@ class IterableSource:
     name = "the source"
     is_rereadable = False
 
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any], defaults: dict[str, Any]) -> None:
+    def __init__(self, items: Iterable[Any] | AsyncIterable[Any], reading: Reading) -> None:
         self._items = items
-        self._defaults = defaults
+        self._reading = reading
 
-    async def chunks(self) -> AsyncGenerator[Sequence[Entry], None]:
+    async def chunks(self) -> AsyncGenerator[Sequence[Entry | BadLine], None]:
         """Iterate, and close a generator at the end, so that its `finally` runs then."""
         try:
             if isinstance(self._items, AsyncIterable):
@@ -376,11 +405,14 @@ class IterableSource:
         finally:
             await self._close()
 
-    def _entry(self, item: Any, position: int) -> Entry:
+    def _entry(self, item: Any, position: int) -> Entry | BadLine:
         try:
-            return as_entry(item, self._defaults, None)
+            return as_entry(item, self._reading.defaults, None)
         except ValueError as error:
-            raise SourceError(f"item {position} of the source: {printable(str(error), 500)}") from None
+            message = f"item {position} of the source: {printable(str(error), 500)}"
+        if self._reading.skip_bad_lines:
+            return BadLine(position, message)
+        raise SourceError(message)
 
     async def _close(self) -> None:
         if hasattr(self._items, "aclose"):

@@ -9,9 +9,8 @@ from typing import Any
 
 import attrs
 
-from hinow_async.batch.plan import Planner
-from hinow_async.batch.records import Records
-from hinow_async.batch.source import Source
+from hinow_async.batch.source import BadLine, Source
+from hinow_async.batch.verdicts import Judge
 
 
 @attrs.define
@@ -26,6 +25,8 @@ class Survey:
     left_images: int = 0
     fetched: int = 0
     """Items that are paid for, and whose links are asked again."""
+    bad_lines: int = 0
+    """Lines that are passed over."""
     estimated_usd: Decimal | None = None
     """What those left will cost, estimated; None: nobody knows a price."""
     unpriced: int = 0
@@ -36,37 +37,38 @@ class Survey:
 
 async def survey(
     source: Source,
-    records: Records | None,
+    judge: Judge,
     price: Callable[[Any], Decimal | None],
     *,
-    resend_unknown: bool = False,
     ending: asyncio.Event | None = None,
 ) -> Survey:
     """Read *source* through.
 
     Args:
         source: What to read.
-        records: What the folder knows; None: there is no folder yet.
+        judge: Says what is to be done with each item.
         price: US dollars that a request could cost.
-        resend_unknown: Whether maybe-paid items are to be made again.
         ending: Once set, reading ends.
 
     Raises:
         SourceError: an entry is wrong.
     """
     found = Survey()
-    planner = Planner(source.name)
     async for chunk in source.chunks():
         if ending is not None and ending.is_set():
             return found
-        for entry in chunk:
-            item = planner.place(entry)
+        works, error = await asyncio.to_thread(judge.judge, chunk)
+        if error is not None:
+            raise error
+        for work in works:
             found.items += 1
-            found.images += item.request.images_asked
-            verdict = "make" if records is None else records.verdict(item, resend_unknown=resend_unknown)
-            if verdict == "make":
-                _add(found, item.request, price)
-            elif verdict == "fetch":
+            if isinstance(work, BadLine):
+                found.bad_lines += 1
+                continue
+            found.images += work.item.request.images_asked
+            if work.verdict == "make":
+                _add(found, work.item.request, price)
+            elif work.verdict == "fetch":
                 found.fetched += 1
     found.is_whole = True
     return found

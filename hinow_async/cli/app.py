@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import click
 
@@ -81,6 +81,18 @@ def generate(
     is_flag=True,
     help="Send again what may have been billed without an answer: it may be paid twice.",
 )
+@click.option(
+    "--pay-again",
+    is_flag=True,
+    help="Have pictures made again that were paid for, and whose links are dead: they are paid twice.",
+)
+@click.option(
+    "--on-change",
+    type=click.Choice(["error", "new"]),
+    default="error",
+    help="What becomes of an id with another request than the one that was paid for.",
+)
+@click.option("--skip-bad-lines", is_flag=True, help="Pass over wrong lines; failures.jsonl names them.")
 @click.option("--keep-going", is_flag=True, help="Do not stop after 100 failures in succession.")
 @click.option(
     "--set",
@@ -97,6 +109,9 @@ def batch(
     out: Path,
     dry_run: bool,
     resend_unknown: bool,
+    pay_again: bool,
+    on_change: Literal["error", "new"],
+    skip_bad_lines: bool,
     keep_going: bool,
     sets: tuple[str, ...],
     settings: Settings,
@@ -109,7 +124,9 @@ def batch(
     """
     from hinow_async.cli import batch as command  # noqa: PLC0415
 
-    job = command.Job(source, out, resend_unknown, keep_going, _defaults(sets))
+    job = command.Job(
+        source, out, resend_unknown, pay_again, on_change, skip_bad_lines, keep_going, _defaults(sets)
+    )
     return (command.dry_run if dry_run else command.run)(job, settings, screen)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -12,11 +13,14 @@ import attrs
 
 from hinow_async._budget import Prices
 from hinow_async._errors import ConfigurationError
-from hinow_async.batch.records import FAILURES, MANIFEST, Records
+from hinow_async.batch import ledger
+from hinow_async.batch.ledger import FAILURES, MANIFEST, SANDBOX
+from hinow_async.batch.reader import Reader
 from hinow_async.batch.report import BatchReport
 from hinow_async.batch.runner import Batch
 from hinow_async.batch.source import open_source
 from hinow_async.batch.survey import Survey, survey
+from hinow_async.batch.verdicts import Judge, OnChange, Rules
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
 from hinow_async.cli.progress import duration, of_batch, shown
@@ -53,6 +57,9 @@ class Job:
     source: str
     out: Path
     resend_unknown: bool
+    pay_again: bool
+    on_change: OnChange
+    skip_bad_lines: bool
     keep_going: bool
     defaults: dict[str, Any]
 
@@ -67,9 +74,13 @@ def run(job: Job, settings: Settings, screen: Screen) -> int:
                 job.source,
                 job.out,
                 resend_unknown=job.resend_unknown,
+                pay_again=job.pay_again,
+                on_change=job.on_change,
+                skip_bad_lines=job.skip_bad_lines,
                 defaults=job.defaults,
                 keep_going=job.keep_going,
                 stop=stop.event,
+                is_folder_bounded=True,
             )
             stop.on_first(lambda: _finishing(batch))
             try:
@@ -157,7 +168,7 @@ def _open_lines(job: Job, report: BatchReport) -> list[str]:
     if report.lost:
         lines.append(
             f"{report.lost:,} are paid for, but not all their pictures could be fetched: the next run asks"
-            " their links again, which is free"
+            " their links again, which is free; should those be dead, only --pay-again has them made again"
         )
     if lines:
         lines.append(f"What is open, and why: {job.out / FAILURES}")
@@ -193,19 +204,31 @@ def _size(count: int) -> str:
 
 def dry_run(job: Job, settings: Settings, screen: Screen) -> int:
     """Count what there is to do; no request is made and nothing is written."""
-    source = open_source(job.source, job.defaults)
+    source = open_source(job.source, job.defaults, skip_bad_lines=job.skip_bad_lines)
+    rules = Rules(job.resend_unknown, job.on_change, job.skip_bad_lines)
     is_sandbox = settings.sandbox or os.environ.get("HINOW_BASE_URL", "").startswith("http://")
     prices = Prices(settings.budget)
 
     async def work(_: running.Stop) -> int:
         if await asyncio.to_thread(job.out.exists) and not await asyncio.to_thread(job.out.is_dir):
             raise ConfigurationError(f"the output folder {job.out} is a file")
-        records = await asyncio.to_thread(Records, job.out, is_sandbox=is_sandbox)
-        found = await survey(source, records, prices.of, resend_unknown=job.resend_unknown)
+        reader = await asyncio.to_thread(ledger.look_into, job.out)
+        with contextlib.ExitStack() as stack:
+            if reader is not None:
+                stack.callback(reader.close)
+                _check_origin(job.out, reader, is_sandbox=is_sandbox)
+            found = await survey(source, Judge(source.name, job.out, reader, rules), prices.of)
         _tell_plan(found, settings, screen)
         return exits.OK
 
     return running.run(work, screen)
+
+
+def _check_origin(out: Path, reader: Reader, *, is_sandbox: bool) -> None:
+    """A dry run needs no key, and so knows of the service only that it is none."""
+    begun = reader.fact("origin")
+    if begun is not None and (begun == SANDBOX) != is_sandbox:
+        ledger.check_origin(out, reader, SANDBOX if is_sandbox else "HInow")
 
 
 def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
@@ -220,6 +243,7 @@ def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
                 "images_left": found.left_images,
                 "estimated_usd": 0.0 if not found.left else usd,
                 "unpriced_items": found.unpriced,
+                "bad_lines": found.bad_lines,
                 "estimated_seconds": seconds,
             }
         )
@@ -228,6 +252,8 @@ def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
     if found.left < found.items:
         left = f"{_count(found.left, 'item')}, {_count(found.left_images, 'picture')}"
         screen.answer(f"Left to be made: {left}")
+    if found.bad_lines:
+        screen.answer(f"Passed over: {_count(found.bad_lines, 'bad line')}")
     if found.fetched:
         screen.answer(f"Paid for, to be fetched: {_count(found.fetched, 'item')}")
     if usd is not None:

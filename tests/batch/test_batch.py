@@ -72,16 +72,39 @@ async def test_a_finished_folder_asks_nothing(tmp_path, sandbox, run):
     assert sandbox.billing.received == received
 
 
-async def test_a_picture_that_is_gone_is_made_again(tmp_path, sandbox, run, out, rows):
-    """Only its item is; the manifest ends with one line for each picture."""
-    source = numbered(tmp_path, 3)
+async def test_a_picture_that_is_gone_is_fetched_again_and_not_paid(tmp_path, sandbox, run, out, rows):
+    """The ledger keeps its link; the manifest ends with one line for each picture."""
+    source = numbered(tmp_path, 3, num_images=2)
     await run(source)
     (out / "images/item-1-0.png").unlink()
     report = await run(source)
-    assert (report.saved, report.reused) == (1, 2)
-    assert sandbox.billing.requests == 4
-    assert sorted(row["id"] for row in rows(out / "manifest.jsonl")) == ["item-0", "item-1", "item-2"]
+    assert (report.saved, report.reused, report.images) == (1, 2, 1)
+    assert sandbox.billing.requests == 3
+    manifest = rows(out / "manifest.jsonl")
+    assert sorted((row["id"], row["index"]) for row in manifest) == [
+        (f"item-{n}", index) for n in range(3) for index in range(2)
+    ]
     assert (out / "images/item-1-0.png").exists()
+
+
+async def test_a_picture_whose_link_is_dead_is_made_again_only_with_consent(
+    tmp_path, sandbox, run, out, rows
+):
+    """A paid picture that is gone is lost; its links are asked first even where it may be paid again."""
+    source = numbered(tmp_path, 2)
+    await run(source)
+    (out / "images/item-1-0.png").unlink()
+    sandbox.change(faults=(Fault(path="files", status=404, times=2),))
+    report = await run(source)
+    assert (report.lost, sandbox.billing.requests) == (1, 2)
+    assert [(row["id"], row["outcome"], row["error"]) for row in rows(out / "failures.jsonl")] == [
+        ("item-1", "lost", "URLExpiredError")
+    ]
+    report = await run(source, pay_again=True)
+    assert (report.saved, report.lost, sandbox.billing.requests) == (1, 0, 3)
+    assert len(set(sandbox.billing.by_key)) == 3
+    assert (await run(source, pay_again=True)).reused == 2
+    assert rows(out / "failures.jsonl") == []
 
 
 async def test_items_beyond_a_thousand_lie_in_folders_of_their_own(run, out, rows, monkeypatch):

@@ -1,0 +1,124 @@
+"""A file of JSON objects, one a line: appended to on the way, and replaced in one step at the end.
+
+Everything in here blocks, and runs in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from hinow_async._protocol import json
+
+_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | _GUARDS
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDS
+
+
+class JsonLines:
+    """A file of JSON objects, one a line; a line is in it whole or not at all."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        """Open the file, and cut off a last line that was torn.
+
+        Args:
+            path: It is made if it is not there, and never followed if it is a link.
+            mode: Its permissions.
+        """
+        self.path = path
+        self._mode = mode
+        self._fd = os.open(path, _APPEND, mode)
+        self._size = self._mend()
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines.
+
+        Raises:
+            OSError: they could not be written; none of them is there.
+        """
+        data = b"".join(json.dumps(row) + b"\n" for row in rows)
+        try:
+            write_all(self._fd, data)
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+
+    def rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the whole file, in one step."""
+        fresh = self.path.with_name(f".{self.path.name}.part")
+        with contextlib.suppress(FileNotFoundError):  # of a process that died here
+            fresh.unlink()
+        fd = os.open(fresh, _NEW, self._mode)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.writelines(json.dumps(row) + b"\n" for row in rows)
+                file.flush()
+                os.fsync(fd)
+            self.close()
+            fresh.replace(self.path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                fresh.unlink()
+            raise
+        finally:
+            if self._fd < 0:
+                self._fd = os.open(self.path, _APPEND, self._mode)
+                self._size = os.fstat(self._fd).st_size
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._size
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _mend(self) -> int:
+        """End the last line, or cut it off where a dead process left half of it; return the size."""
+        size = os.fstat(self._fd).st_size
+        with self.path.open("rb") as file:
+            keep = _after_last_newline(file, size)
+            if keep == size:
+                return size
+            file.seek(keep)
+            is_whole = _row(file.read()) is not None
+        if is_whole:
+            write_all(self._fd, b"\n")
+            return size + 1
+        os.ftruncate(self._fd, keep)
+        return keep
+
+
+def _after_last_newline(file: Any, size: int) -> int:
+    """Return where the last line begins; *size*, if the file ends with a newline or is empty."""
+    end = size
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return int(start + found + 1)
+        end = start
+    return 0
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.MalformedJSONError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it: the system may take less than it is given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

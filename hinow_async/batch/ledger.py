@@ -1,0 +1,493 @@
+"""The ledger of a batch: what may have been paid for is durable before anything depends on it.
+
+*Sent* is durable before the first byte of a request leaves, *answered* with the whole answer before anything
+else is done with it, *placing* before a picture gets its name, *saved* afterwards. What merely closes a try
+that cost nothing may be late: should it be lost, the item looks maybe paid, which is the safe side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from hinow_async._errors import ConfigurationError
+from hinow_async._protocol import json
+from hinow_async._protocol.failures import printable
+from hinow_async.batch import schema, spool
+from hinow_async.batch.jsonl import JsonLines
+from hinow_async.batch.lock import STATE
+from hinow_async.batch.reader import KeptFile, Reader, manifest_line, skipped_line
+from hinow_async.batch.reserve import Reserve
+from hinow_async.batch.writer import Change, Writer
+
+MANIFEST: Final = "manifest.jsonl"
+FAILURES: Final = "failures.jsonl"
+SANDBOX: Final = "sandbox"
+"""The origin of all sandboxes together."""
+
+_LARGEST_IN_DATABASE: Final = 32 * 1024
+"""Bytes of an answer; a larger one, with pictures in it, goes to a file of its own."""
+
+_SETTLED: Final = (
+    "CASE WHEN EXISTS (SELECT 1 FROM attempts WHERE item = items.item AND state = 'open') THEN 'sent'"
+    " WHEN EXISTS (SELECT 1 FROM attempts WHERE item = items.item AND state = 'answered') THEN 'paid_lost'"
+    " WHEN EXISTS (SELECT 1 FROM attempts WHERE item = items.item AND state = 'unknown') THEN 'maybe_paid'"
+    " ELSE '{otherwise}' END"
+)
+"""The state of an item whose last try cost nothing: what earlier ones may have cost stands."""
+_PLANNED: Final = _SETTLED.format(otherwise="planned")
+_FAILED: Final = _SETTLED.format(otherwise="failed")
+
+
+@attrs.define
+class Row:
+    """An item as the ledger is told of it."""
+
+    number: int
+    id: str
+    fingerprint: str
+    request: str
+    """As it is sent, in JSON."""
+    supersedes: int | None = None
+    """The item that had the id before, with another request that was paid for."""
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """Why an item is open."""
+
+    error: str
+    """Name of the error's class."""
+    message: str
+    code: str | None = None
+    """The service's own code, where it gave one."""
+    outcome: str
+    """What it means for money: `not_sent`, `refused`, `unknown` (may have been billed), `lost` (paid)."""
+    at: str
+    """ISO 8601, UTC."""
+
+
+@attrs.frozen(kw_only=True)
+class Bought:
+    """What the manifest says of the answer that pictures came with."""
+
+    attempt: int
+    model: str | None
+    provider: str | None
+    request_id: str | None
+    images: int
+    """Pictures that the answer had."""
+    usd: Decimal | None
+
+
+class Ledger:
+    """The ledger of one folder, opened by one process; made with `open_ledger`, in a thread."""
+
+    def __init__(self, root: Path, connection: sqlite3.Connection, reader: Reader, origin: str) -> None:
+        self._root = root
+        self._connection = connection
+        self._is_sandbox = origin == SANDBOX
+        self._reserve = Reserve(root / STATE / "reserve")
+        self._spool = root / STATE / spool.FOLDER
+        self._writer: Writer | None = None
+        self._has_changed = False
+        self._on_full: Callable[[OSError], None] | None = None
+        self._run = _recover(connection, origin)
+        self._items = itertools.count(_next(connection, "items", "item"))
+        self._attempts = itertools.count(_next(connection, "attempts", "attempt"))
+        self._manifest = JsonLines(root / MANIFEST, 0o666)
+        self._failures = JsonLines(root / FAILURES, 0o600)
+        self.reader = reader
+
+    def start(self, on_full: Callable[[OSError], None]) -> None:
+        """Begin to record, on the running loop.
+
+        Args:
+            on_full: Called when the disk takes no more, and the room that was kept is used for the answers of
+                what is in flight: nothing more must be sent.
+        """
+        self._on_full = on_full
+        self._writer = Writer(self._connection, printable(str(schema.path_of(self._root / STATE)), 200))
+
+    def reserve_room(self) -> None:
+        """Keep room for the answers of what is in flight; blocks.
+
+        Raises:
+            OSError: there is too little: no picture should be paid for.
+        """
+        self._reserve.take()
+
+    def next_item(self) -> int:
+        """Return the number of an item that is new."""
+        return next(self._items)
+
+    def next_attempt(self) -> int:
+        """Return the number of a try that is new."""
+        return next(self._attempts)
+
+    # -- what happens to an item -------------------------------------------------------------------
+
+    async def sent(self, row: Row, attempt: int, key: str, account: str, usd: Decimal | None) -> None:
+        """Record a try that is about to be sent, durably.
+
+        Raises:
+            OSError: it could not be recorded, and must not be sent.
+        """
+        values = (attempt, row.number, key, account, None if usd is None else str(usd), now(), "open")
+
+        def change(db: sqlite3.Connection) -> None:
+            self._upsert(db, row, "'sent'", None)
+            db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+        await self._opened.commit(change)
+
+    def unbilled(self, row: Row, attempt: int) -> None:
+        """Close a try that cost nothing; soon."""
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("UPDATE attempts SET state = 'unbilled' WHERE attempt = ?", (attempt,))
+            db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, row.number))
+            db.execute(
+                f"UPDATE items SET state = {_PLANNED} WHERE item = ? AND state IN ('sent', 'answered')",  # noqa: S608 - a constant
+                (row.number,),
+            )
+
+        self._opened.put(change)
+
+    async def answered(self, row: Row, attempt: int, raw: bytes, request_id: str | None) -> None:
+        """Record an answer as it came, durably, on a full disk too.
+
+        Raises:
+            OSError: it could not be recorded.
+        """
+        is_large = len(raw) > _LARGEST_IN_DATABASE
+        name = spool.name_of(attempt) if is_large else None
+        values = (row.number, attempt, request_id, None if is_large else raw, name, now())
+
+        def change(db: sqlite3.Connection) -> None:
+            if name is not None:
+                spool.write(self._spool, name, raw)
+            db.execute("UPDATE attempts SET state = 'answered' WHERE attempt = ?", (attempt,))
+            db.execute(
+                "UPDATE attempts SET state = 'unknown' WHERE item = ? AND state = 'open'", (row.number,)
+            )
+            db.execute(
+                "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, spool, at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            db.execute("DELETE FROM files WHERE item = ?", (row.number,))
+            db.execute("UPDATE items SET state = 'answered' WHERE item = ?", (row.number,))
+
+        try:
+            await self._opened.commit(change)
+        except OSError as error:
+            if self._on_full is not None:
+                self._on_full(error)
+            await asyncio.to_thread(self._reserve.give_back)
+            await self._opened.commit(change)
+
+    def placing(self, row: Row, file: KeptFile) -> None:
+        """Record the name that a picture is about to get, durably; blocks, for threads."""
+        values = _file_values(row, file, "placing")
+        self._opened.commit_from_thread(lambda db: _put_files(db, [values]))
+
+    async def kept(
+        self, row: Row, saved: Sequence[KeptFile], bought: Bought, problem: Problem | None
+    ) -> None:
+        """Record which pictures of an answer are there, and that it is done if there is no *problem*.
+
+        Raises:
+            OSError: it could not be recorded; they are found again by the next run.
+        """
+        self._has_changed = True
+        files = [_file_values(row, file, "saved") for file in saved]
+        usd = None if bought.usd is None else str(bought.usd)
+
+        def change(db: sqlite3.Connection) -> None:
+            _put_files(db, files)
+            db.execute(
+                "UPDATE answers SET model = ?, provider = ?, images = ? WHERE item = ?",
+                (bought.model, bought.provider, bought.images, row.number),
+            )
+            db.execute("UPDATE attempts SET usd = ? WHERE attempt = ?", (usd, bought.attempt))
+            if problem is None:
+                db.execute(
+                    "UPDATE items SET state = 'saved', problem = NULL, run = ? WHERE item = ?",
+                    (self._run, row.number),
+                )
+
+        def then() -> None:
+            self._append(self._manifest, lambda: self._lines(row, files, bought))
+            if problem is None:
+                spool.remove(self._spool, spool.name_of(bought.attempt))
+
+        await self._opened.commit(change, then)
+
+    def put_off(self, row: Row, problem: Problem) -> None:
+        """An answered item keeps its state, with what was in the way of its pictures; soon."""
+        self._end(row, "'answered'", problem)
+
+    def lost(self, row: Row, problem: Problem) -> None:
+        """An answered item's pictures cannot be had; soon."""
+        self._end(row, "'paid_lost'", problem)
+
+    def failed(self, row: Row, problem: Problem) -> None:
+        """An item was refused for good; what earlier tries of it may have cost stands; soon."""
+        self._end(row, _FAILED, problem)
+
+    def maybe_paid(self, row: Row, problem: Problem, *, attempt: int | None = None) -> None:
+        """A call ended without an answer that is of use; soon.
+
+        Args:
+            row: Its item.
+            problem: What happened.
+            attempt: The try whose answer cannot be read; None: none was answered.
+        """
+
+        def before(db: sqlite3.Connection) -> None:
+            db.execute(
+                "UPDATE attempts SET state = 'unknown' WHERE item = ? AND (state = 'open' OR attempt = ?)",
+                (row.number, attempt),
+            )
+
+        self._end(row, "'maybe_paid'", problem, before)
+
+    def skip(self, line: int, message: str) -> None:
+        """Record a line of the source that cannot be read; soon."""
+        values = (line, message, now())
+
+        def change(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", values)
+
+        self._opened.put(change, lambda: self._append(self._failures, lambda: [skipped_line(*values)]))
+
+    def _end(self, row: Row, state: str, problem: Problem, before: Change | None = None) -> None:
+        self._has_changed = True
+
+        def change(db: sqlite3.Connection) -> None:
+            if before is not None:
+                before(db)
+            self._upsert(db, row, state, json.dumps(attrs.asdict(problem)).decode())
+
+        def lines() -> list[dict[str, Any]]:
+            prompt = json.loads(row.request.encode()).get("prompt")
+            return [{"id": row.id, **attrs.asdict(problem), "prompt": prompt}]
+
+        self._opened.put(change, lambda: self._append(self._failures, lines))
+
+    def _upsert(self, db: sqlite3.Connection, row: Row, state: str, problem: str | None) -> None:
+        """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
+        if row.supersedes is not None:
+            db.execute("UPDATE items SET id = NULL WHERE item = ?", (row.supersedes,))
+        db.execute(
+            "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, 'planned', ?, NULL)",
+            (row.number, row.id, row.fingerprint, row.request, self._run),
+        )
+        db.execute(
+            f"UPDATE items SET state = {state}, fingerprint = ?, request = ?, run = ?,"  # noqa: S608 - constants
+            " problem = coalesce(?, problem) WHERE item = ?",
+            (row.fingerprint, row.request, self._run, problem, row.number),
+        )
+
+    # -- the two files -----------------------------------------------------------------------------
+
+    def _lines(self, row: Row, files: Sequence[tuple[Any, ...]], bought: Bought) -> Iterator[dict[str, Any]]:
+        for _, picture, file, digest, size, width, height, at, _ in files:
+            values = (
+                row.id, picture, row.request, row.fingerprint, bought.model, bought.provider,
+                bought.request_id, file, digest, size, width, height,
+            )  # fmt: skip
+            yield manifest_line(
+                values, usd=bought.usd, images=bought.images, at=at, is_sandbox=self._is_sandbox
+            )
+
+    def _append(self, file: JsonLines, lines: Callable[[], Any]) -> None:
+        """Append to a file that is only derived: where it fails, the end or the next start mends it."""
+        try:
+            file.append(lines())
+        except OSError:
+            self._has_changed = True
+
+    def mend(self) -> None:
+        """Bring the manifest up to what the ledger says, if a run before did not end; blocks."""
+        size = self.reader.fact("manifest")
+        if size is None or int(size) != self._manifest.size:
+            self._manifest.rewrite(self.reader.manifest())
+        self._write_fact("manifest", None)
+
+    def finish(self, *, is_whole_source: bool) -> None:
+        """Leave the folder as it is to be found; blocks.
+
+        Args:
+            is_whole_source: Whether every item was met: then what failed in earlier runs, and is no more in
+                the source, is forgotten; never what is known of paid ones.
+
+        Raises:
+            OSError: something could not be written; the ledger itself stands.
+        """
+        try:
+            self._opened.put(self._forget if is_whole_source else _nothing)
+            self._opened.close()
+            self._failures.rewrite(self.reader.failures())
+            if self._has_changed:
+                self._manifest.rewrite(self.reader.manifest())
+            self._write_fact("manifest", str(self._manifest.size))
+        except sqlite3.Error as error:
+            raise OSError(f"the ledger cannot be written to: {error}") from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close everything; blocks."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.end()
+        self._manifest.close()
+        self._failures.close()
+        self.reader.close()
+        schema.close(self._connection)
+        self._reserve.give_back()
+
+    def _forget(self, db: sqlite3.Connection) -> None:
+        db.execute("UPDATE items SET state = 'planned' WHERE state = 'failed' AND run < ?", (self._run,))
+
+    def _write_fact(self, name: str, value: str | None) -> None:
+        """Record something of the folder while nothing else is written."""
+        if value is None:
+            self._connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+        else:
+            self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    @property
+    def _opened(self) -> Writer:
+        assert self._writer is not None  # noqa: S101 - nothing is recorded before it was started
+        return self._writer
+
+
+def open_ledger(root: Path, origin: str) -> Ledger:
+    """Open the ledger of a folder, or make it; the folder's lock is held, and this blocks.
+
+    After a crash, what was sent without an answer is maybe paid from here on.
+
+    Args:
+        root: The batch's folder.
+        origin: Where the pictures come from: the API's origin, or `SANDBOX`.
+
+    Raises:
+        LedgerCorruptError: it cannot be believed; nothing was changed.
+        ConfigurationError: the folder's pictures come from elsewhere.
+        OSError: it cannot be opened.
+    """
+    path = schema.path_of(root / STATE)
+    check_orphan(root)
+    connection = schema.open_ledger(path)
+    try:
+        reader = Reader(schema.open_reader(path), path)
+        check_origin(root, reader, origin)
+        return Ledger(root, connection, reader, origin)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def look_into(root: Path) -> Reader | None:
+    """Read the ledger of a folder without writing anything; None: there is none. Blocks."""
+    path = schema.path_of(root / STATE)
+    if not path.exists():
+        check_orphan(root)
+        return None
+    return Reader(schema.open_at_rest(path), path)
+
+
+def exists(root: Path) -> bool:
+    """Whether a folder has a ledger."""
+    return os.path.lexists(schema.path_of(root / STATE))
+
+
+def check_orphan(root: Path) -> None:
+    """Refuse a folder whose pictures were paid for, and whose ledger is gone: all would be paid for again.
+
+    Raises:
+        LedgerCorruptError: it is so.
+    """
+    manifest = root / MANIFEST
+    if not exists(root) and manifest.is_file() and manifest.stat().st_size > 0:
+        raise schema.untrusted(schema.path_of(root / STATE), f"it is gone, but {MANIFEST} is there")
+
+
+def check_origin(root: Path, reader: Reader, origin: str) -> None:
+    """Refuse to continue a folder with pictures from elsewhere.
+
+    Raises:
+        ConfigurationError: they are.
+    """
+    begun = reader.fact("origin")
+    if begun is not None and begun != origin:
+        said = "the sandbox" if begun == SANDBOX else f"the service at {printable(begun, 200)}"
+        now_is = "a sandbox" if origin == SANDBOX else f"the service at {origin}"
+        raise ConfigurationError(
+            f"{printable(str(root), 200)} holds pictures of {said}: choose another folder for {now_is}"
+        )
+
+
+def now() -> str:
+    """Return the time, as all records have it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# -- rows --------------------------------------------------------------------------------------------------
+
+
+def _recover(connection: sqlite3.Connection, origin: str) -> int:
+    """Close what a dead process left open, in one transaction; return the number of this run."""
+    connection.execute("BEGIN IMMEDIATE")
+    left = connection.execute(
+        "SELECT item, max(at) FROM attempts JOIN items USING (item)"
+        " WHERE items.state = 'sent' AND attempts.state = 'open' GROUP BY item"
+    ).fetchall()
+    for item, at in left:
+        problem = Problem(
+            error="ProcessDied",
+            message="the process ended while the answer was awaited; it may have been billed",
+            outcome="unknown",
+            at=str(at),
+        )
+        connection.execute(
+            "UPDATE items SET state = 'maybe_paid', problem = ? WHERE item = ?",
+            (json.dumps(attrs.asdict(problem)).decode(), item),
+        )
+    connection.execute("UPDATE attempts SET state = 'unknown' WHERE state = 'open'")
+    connection.execute("DELETE FROM skipped")
+    connection.execute("INSERT OR REPLACE INTO facts VALUES ('origin', ?)", (origin,))
+    (run,) = connection.execute("SELECT coalesce(max(run), 0) + 1 FROM items").fetchone()
+    connection.execute("COMMIT")
+    return int(run)
+
+
+def _next(connection: sqlite3.Connection, table: str, column: str) -> int:
+    (number,) = connection.execute(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}").fetchone()  # noqa: S608 - our own names
+    return int(number)
+
+
+def _file_values(row: Row, file: KeptFile, state: str) -> tuple[Any, ...]:
+    return (
+        row.number, file.picture, file.file, file.sha256, file.size, file.width, file.height, now(), state,
+    )  # fmt: skip
+
+
+def _put_files(db: sqlite3.Connection, files: Sequence[tuple[Any, ...]]) -> None:
+    db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
+
+
+def _nothing(_: sqlite3.Connection) -> None:
+    """Change nothing."""

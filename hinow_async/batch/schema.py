@@ -1,0 +1,216 @@
+"""The ledger's database: its tables, how it is opened, and what is checked before it is believed.
+
+The file may come from a stranger or from a disk that lies, so nothing is sent before it was read through.
+It holds links that may be signed: it is its owner's alone, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from hinow_async._errors import LedgerCorruptError
+from hinow_async._protocol.failures import printable
+
+LEDGER: Final = "ledger.sqlite3"
+VERSION: Final = 1
+"""Of the schema, in `user_version`. An older one is migrated in one transaction, a newer one refused."""
+
+_TABLES: Final = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # An item without an id was superseded by another request under its id: its money still counts.
+    "CREATE TABLE items (item INTEGER PRIMARY KEY, id TEXT UNIQUE, fingerprint TEXT NOT NULL,"
+    " request TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
+    " ('planned', 'sent', 'answered', 'saved', 'failed', 'maybe_paid', 'paid_lost')),"
+    " run INTEGER NOT NULL, problem TEXT)",
+    "CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, item INTEGER NOT NULL, key TEXT NOT NULL,"
+    " account TEXT NOT NULL, usd TEXT, at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
+    " ('open', 'unbilled', 'unknown', 'answered')))",
+    "CREATE INDEX attempts_of_item ON attempts (item)",
+    # The answer as it came, or the name of the file beside the ledger that holds it.
+    "CREATE TABLE answers (item INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, request_id TEXT,"
+    " body BLOB, spool TEXT, at TEXT NOT NULL, model TEXT, provider TEXT, images INTEGER)",
+    "CREATE TABLE files (item INTEGER NOT NULL, picture INTEGER NOT NULL, file TEXT NOT NULL,"
+    " sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,"
+    " at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('placing', 'saved')),"
+    " PRIMARY KEY (item, picture)) WITHOUT ROWID",
+    "CREATE TABLE skipped (line INTEGER PRIMARY KEY, message TEXT NOT NULL, at TEXT NOT NULL)",
+)
+
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_CACHE: Final = 8 * 1024  # KiB
+_MAGIC: Final = b"SQLite format 3\0"
+
+
+def path_of(state: Path) -> Path:
+    """Return the ledger's path in the folder for what is ours."""
+    return state / LEDGER
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """Open the ledger to be written, and make it if it is not there; the folder's lock is held.
+
+    Raises:
+        LedgerCorruptError: it cannot be believed, or is of a newer version.
+        OSError: it cannot be made or opened.
+    """
+    _create(path)
+    _check_files(path)
+    connection = _connect(path, "rwc")
+    try:
+        with _judged(path):
+            _configure(connection)
+            if _version(connection) == 0 and not _schema(connection):
+                _make(connection)
+            _check(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a ledger that was checked a moment ago, only to be read."""
+    connection = _connect(path, "ro")
+    _harden(connection)
+    return connection
+
+
+def open_at_rest(path: Path) -> sqlite3.Connection:
+    """Open a ledger to look at, without the folder's lock and without writing anything.
+
+    Raises:
+        LedgerCorruptError: it cannot be believed, or is of a newer version.
+    """
+    _check_files(path)
+    # A write-ahead log that a dead process left has to be read with it; without one nothing is written.
+    is_clean = not path.with_name(f"{LEDGER}-wal").exists()
+    connection = _connect(path, "ro&immutable=1" if is_clean else "ro")
+    try:
+        with _judged(path):
+            _harden(connection)
+            _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def close(connection: sqlite3.Connection) -> None:
+    """Bring everything into the one file, and close it; blocks."""
+    with contextlib.suppress(sqlite3.Error):  # a full disk: the log stays, and is read with it
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+
+
+def untrusted(path: Path, problem: str) -> LedgerCorruptError:
+    """Make the error for a ledger that cannot be believed."""
+    return LedgerCorruptError(
+        f"{printable(str(path), 200)}: {problem}. Nothing was sent and nothing was deleted:"
+        " restore the file from a copy, or choose another folder"
+    )
+
+
+# -- opening -----------------------------------------------------------------------------------------------
+
+
+def _create(path: Path) -> None:
+    """Make the file with its permissions; SQLite gives those to the files beside it."""
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(path, _NEW, 0o600)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, 0o600)
+        finally:
+            os.close(fd)
+
+
+def _check_files(path: Path) -> None:
+    """Refuse links and whatever else is no file: they would lead elsewhere, or keep us waiting."""
+    for beside in ("", "-wal", "-shm", "-journal"):
+        name = path.with_name(path.name + beside)
+        try:
+            mode = name.lstat().st_mode
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISREG(mode):
+            raise untrusted(name, "it is no regular file")
+    if stat.S_ISLNK(path.parent.lstat().st_mode):
+        raise untrusted(path.parent, "it is a link")
+    with path.open("rb") as file:
+        begin = file.read(len(_MAGIC))
+    if begin and begin != _MAGIC:
+        raise untrusted(path, "it is no SQLite database")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
+    )
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    _harden(connection)
+    # Builds differ in their default: without FULL a commit would not survive a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    if sys.platform == "darwin":  # there fsync alone leaves data in the drive's cache
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
+
+
+def _harden(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE}")
+
+
+@contextlib.contextmanager
+def _judged(path: Path) -> Iterator[None]:
+    """Say of a database that SQLite cannot read that it is corrupt."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+            raise OSError(f"{error} ({path.name})") from None
+        raise untrusted(path, f"SQLite cannot read it ({error})") from None
+
+
+# -- the schema --------------------------------------------------------------------------------------------
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
+    return set(connection.execute("SELECT type, name, sql FROM sqlite_master"))
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    version = _version(connection)
+    if version > VERSION:
+        raise untrusted(path, f"a newer hinow-async wrote it (schema {version}, this one knows {VERSION})")
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        _make(model)
+        if version != VERSION or _schema(connection) != _schema(model):
+            raise untrusted(path, "its tables are not those of a batch")
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise untrusted(path, f"it is damaged ({printable(str(verdict), 200)})")

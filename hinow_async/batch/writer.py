@@ -1,0 +1,181 @@
+"""Group commits: one thread owns the connection that writes, and what comes together is committed together.
+
+With `synchronous=FULL` a commit costs an fsync, which takes longer than all else that the ledger does. So
+changes queue up while one is under way, and go into the next together. When it is quiet a change is committed
+at once; under load the thread waits a moment, so that more come together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Final
+
+import attrs
+
+from hinow_async._errors import LedgerCorruptError
+
+Change = Callable[[sqlite3.Connection], None]
+"""Executes its statements; it begins and ends no transaction."""
+
+GATHER: Final = 0.002
+"""Seconds that changes are gathered under load."""
+MOST: Final = 256
+"""Changes in one transaction."""
+
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+@attrs.define
+class _Entry:
+    change: Change
+    waiter: asyncio.Future[None] | Future[None] | None
+    """Who waits until it is durable; None: nobody, and then a full disk does not lose it."""
+    then: Callable[[], None] | None = None
+    """Called in the thread once it is durable."""
+
+
+class Writer:
+    """Commits changes in their order, in a thread of its own."""
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        """Begin; made and used on one event loop.
+
+        Args:
+            connection: Nobody else uses it from now on.
+            name: How messages call the database.
+        """
+        self._connection = connection
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._late: list[_Entry] = []
+        """Changes that nobody waits for, and that could not be committed yet."""
+        self._problem: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="hinow-ledger", daemon=True)
+        self._thread.start()
+
+    def put(self, change: Change, then: Callable[[], None] | None = None) -> None:
+        """Commit *change* after all that came before it, soon; nobody waits."""
+        self._queue.put(_Entry(change, None, then))
+
+    async def commit(self, change: Change, then: Callable[[], None] | None = None) -> None:
+        """Wait until *change* is durable. Cancelling the wait takes nothing back.
+
+        Raises:
+            OSError: it could not be written.
+            LedgerCorruptError: the database turned out to be damaged.
+        """
+        waiter = self._loop.create_future()
+        self._queue.put(_Entry(change, waiter, then))
+        await waiter
+
+    def commit_from_thread(self, change: Change) -> None:
+        """Like `commit`, for a thread, which is blocked."""
+        waiter: Future[None] = Future()
+        self._queue.put(_Entry(change, waiter))
+        waiter.result()
+
+    def close(self) -> None:
+        """Commit what is left, and end the thread; blocks.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        self.end()
+        if self._late and self._problem is not None:
+            raise self._problem
+
+    def end(self) -> None:
+        """Commit what can be, and end the thread; blocks."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    # -- in the thread -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        is_busy = is_ending = False
+        while not is_ending:
+            group = [self._queue.get()]
+            if is_busy and group[0] is not None:
+                time.sleep(GATHER)
+            with contextlib.suppress(queue.Empty):
+                while len(group) < MOST and group[-1] is not None:
+                    group.append(self._queue.get_nowait())
+            is_ending = group[-1] is None
+            entries = [entry for entry in group if entry is not None]
+            is_busy = len(entries) > 1
+            self._commit(entries)
+
+    def _commit(self, entries: list[_Entry]) -> None:
+        entries = [*self._late, *entries]
+        self._late = []
+        if not entries:
+            return
+        problem: Exception | None = None
+        try:
+            self._execute(entries)
+        except Exception as error:  # every kind of it goes to those who wait
+            problem = self._problem = self._translated(error)
+            self._late = [entry for entry in entries if entry.waiter is None]
+        else:
+            for entry in entries:
+                if entry.then is not None:
+                    entry.then()
+        self._wake(entries, problem)
+
+    def _execute(self, entries: Iterable[_Entry]) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for entry in entries:
+                entry.change(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # some failures have rolled it back already
+                connection.execute("ROLLBACK")
+            raise
+
+    def _translated(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _CORRUPT:
+            return LedgerCorruptError(
+                f"{self._name} is damaged ({error}): nothing more was sent, nothing was deleted;"
+                " restore it from a copy, or choose another folder"
+            )
+        number = errno.ENOSPC if code == sqlite3.SQLITE_FULL else errno.EIO
+        return OSError(number, f"the ledger cannot be written to: {error}", self._name)
+
+    def _wake(self, entries: Iterable[_Entry], problem: Exception | None) -> None:
+        waiting = []
+        for entry in entries:
+            if isinstance(entry.waiter, Future):
+                _settle(entry.waiter, problem)
+            elif entry.waiter is not None:
+                waiting.append(entry.waiter)
+        if waiting:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(_settle_all, waiting, problem)
+
+
+def _settle_all(waiters: Iterable[asyncio.Future[None]], problem: Exception | None) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            _settle(waiter, problem)
+
+
+def _settle(waiter: asyncio.Future[None] | Future[None], problem: Exception | None) -> None:
+    if problem is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(problem)
