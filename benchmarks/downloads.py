@@ -6,9 +6,10 @@ Every round runs each client once, in a process of its own, in alternation. CPU 
 process between its first request and its last file (of curl and aria2c: of the whole process, which starts
 in milliseconds); figures are medians. Ratios are taken within a round. `ours` hashes, checks, syncs and never
 overwrites; `blocks` and `inline` are the best loops we could write by hand that hash, sync and rename;
-`naive` is the loop of most tutorials, and neither it nor curl and aria2c hash or sync anything.
+`naive` is the loop of most tutorials, `hf` the downloader of huggingface_hub in as many threads; neither
+they nor curl and aria2c hash or sync anything.
 
-Needs nginx; curl and aria2c are left out where they are not installed.
+Needs nginx; what is not installed of curl, aria2c and huggingface_hub is left out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -31,12 +33,13 @@ import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 MIB = 1024 * 1024
 IN_FLIGHT = 16
 CASES = {"large": (1, 200 * MIB), "many": (500, 2 * MIB), "memory": (64, 64 * MIB)}
-PYTHON = ("ours", "blocks", "inline", "naive")
+PYTHON = ("ours", "blocks", "inline", "naive", "hf")
 OTHERS = ("curl", "aria2c")
 CONFIG = """
 daemon off; worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log;
@@ -207,6 +210,19 @@ async def _naive(urls: list[str], out: Path) -> None:
         await asyncio.gather(*(one(session, url, out / f"naive-{n}.png") for n, url in enumerate(urls)))
 
 
+async def _hf(urls: list[str], out: Path) -> None:
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    from huggingface_hub.file_download import http_get
+
+    def one(number: int, url: str) -> None:
+        with (out / f"hf-{number}.png").open("wb") as file:
+            http_get(url, file)
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        await asyncio.gather(*(loop.run_in_executor(pool, one, n, url) for n, url in enumerate(urls)))
+
+
 def _client(name: str, urls: list[str], out: Path) -> dict[str, float]:
     """Run one of the Python clients in this process, and tell what it took."""
     run = {
@@ -214,6 +230,7 @@ def _client(name: str, urls: list[str], out: Path) -> dict[str, float]:
         "blocks": lambda: _by_hand(urls, out, _blocks),
         "inline": lambda: _by_hand(urls, out, _inline),
         "naive": lambda: _naive(urls, out),
+        "hf": lambda: _hf(urls, out),
     }[name]
 
     async def timed() -> dict[str, float]:
@@ -270,7 +287,8 @@ def _run(name: str, urls: list[str], root: Path) -> dict[str, float]:
 
 def _measure(case: str, names: list[str], rounds: int) -> None:
     count, size = CASES[case]
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+    # Not in /tmp, which may be memory and not a disk.
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as folder:
         root = Path(folder)
         root.chmod(0o755)
         (root / "files").mkdir()
@@ -302,6 +320,12 @@ def _measure(case: str, names: list[str], rounds: int) -> None:
         print(line)
 
 
+def _is_there(name: str) -> bool:
+    if name == "hf":
+        return importlib.util.find_spec("huggingface_hub") is not None
+    return name in PYTHON or shutil.which(name) is not None
+
+
 def main() -> None:
     """Measure, or be one of the clients that are measured."""
     parser = argparse.ArgumentParser(
@@ -316,7 +340,7 @@ def main() -> None:
     if options.client:
         print(json.dumps(_client(options.client, json.load(sys.stdin), options.out)))
         return
-    names = [name for name in options.only if name in PYTHON or shutil.which(name)]
+    names = [name for name in options.only if _is_there(name)]
     for case in options.cases:
         _measure(case, names, options.rounds)
 

@@ -28,7 +28,7 @@ from hinow_async._options import DownloadPolicy
 from hinow_async._protocol.backoff import retry_after
 from hinow_async._protocol.urls import CheckedURL, ForbiddenAddressError, Origin, check_redirect
 
-BLOCK: Final = 512 * 1024
+BLOCK: Final = 768 * 1024
 """Bytes that are handed on together: a thread hop for each small block would cost more than the block."""
 SOON: Final = 1.0
 """Seconds after which what came is handed on, though it be little."""
