@@ -22,6 +22,7 @@ import trustme
 from fileserver import Answer, FileServer, picture
 
 from hinow_async._download import Downloader
+from hinow_async._download.transfer import BLOCK
 from hinow_async._errors import (
     DownloadError,
     DownloadTooLargeError,
@@ -107,7 +108,7 @@ async def test_what_is_sent_with_a_download(server, save):
     assert [request.path for request in server.requests] == ["/a.png", "/b.png"]
 
 
-@pytest.mark.parametrize("size", [100, 512 * 1024 - 1, 512 * 1024, 512 * 1024 + 1, 3_000_000])
+@pytest.mark.parametrize("size", [100, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK])
 @pytest.mark.parametrize(
     "answer", [Answer(), Answer(chunked=True), Answer(without=frozenset({"Content-Length"}))]
 )
@@ -803,7 +804,7 @@ async def test_a_stream_never_mixes_versions(server, make):
 
 async def test_a_stream_keeps_its_last_block_until_the_end_is_checked(server, make):
     """Whoever saw the end of the iteration has a whole picture; of a bad one he never has all bytes."""
-    data = picture(1_500_000)
+    data = picture(4 * BLOCK)
     image = GeneratedImage(server.url("/a", data + b"garbage"))
     got = []
     with pytest.raises(DownloadError):
