@@ -348,6 +348,8 @@ class Limiter:
     def park(self, account: Admission, model: str | None, reason: APIError) -> None:
         """Keep calls away from an account that refused the key (of one *model*, or of all)."""
         account.parking.park(model, self._clock(), reason)
+        what = "no calls" if model is None else f"no calls of {model}"
+        _log.warning("account %s gets %s for %.0f s: %s", account.name, what, PARKED_FOR, reason)
         self._fail_hopeless()
         self._pump()
 

@@ -90,6 +90,8 @@ def status_error(
     hint = _HINTS[402] if is_out_of_credit else _HINTS.get(status, "")
     if outcome == "unknown":
         hint = MAY_BE_BILLED
+    if retry_after:
+        hint = f"{hint}; " * bool(hint) + f"it asks to wait {retry_after:g} s"
     said = printable(redact(message or "the service gave no reason"), 500)
     return cls(
         f"the service answered {status}: {said}" + (f" ({hint})" if hint else ""),

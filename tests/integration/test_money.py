@@ -210,7 +210,7 @@ async def test_a_refused_key_moves_the_call_to_another_account(status, kind):
         assert kind.__name__
 
 
-async def test_a_forbidden_model_parks_the_pair_alone():
+async def test_a_forbidden_model_parks_the_pair_alone(caplog):
     """403 says nothing about another model."""
 
     async def forbidding(talk):
@@ -228,6 +228,7 @@ async def test_a_forbidden_model_parks_the_pair_alone():
 
         assert [sent.json["model"] for sent in first.requests] == ["dear/model", "cheap/model"]
         assert [sent.json["model"] for sent in second.requests] == ["dear/model", "dear/model"]
+        assert "account acc0 gets no calls of dear/model for 60 s" in caplog.text
 
 
 async def test_with_no_account_left_each_is_named_once():

@@ -101,6 +101,7 @@ async def test_a_retry_after_beyond_the_deadline_raises_at_once(status):
             await client.images.generate("A lighthouse", timeout=5)
 
         assert (caught.value.status, caught.value.retry_after) == (status, 30)
+        assert "it asks to wait 30 s" in str(caught.value)
         assert caught.value.call.elapsed < 1
 
 
