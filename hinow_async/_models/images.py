@@ -269,7 +269,8 @@ class ImageResult(_Clientless):
             name: Begins the names of the files.
             overwrite: Replace what has the name.
             on_progress: Told the bytes that are there and how many there will be, None where not all
-                lengths are known, over all pictures. It must not wait.
+                lengths are known, over all pictures. It must not wait. In a notebook, what takes long
+                is shown without it.
 
         Raises:
             DownloadError: the first picture that could not be kept; `.saved` holds the others.

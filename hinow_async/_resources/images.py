@@ -29,6 +29,7 @@ from hinow_async._models.known import (
     Quality,
     Resolution,
 )
+from hinow_async._notebook import saving_bar
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
 from hinow_async._protocol.names import file_stem, safe_name
@@ -73,7 +74,7 @@ class Door:
             overwrite=overwrite,
             asked=result.request.output_format,
         )
-        meter = _Meter(len(result.images), on_progress)
+        meter = _Meter(len(result.images), on_progress or saving_bar())
         saves = (keep(image, on_progress=meter.of(image.index)) for image in result.images)
         done = await asyncio.gather(*saves, return_exceptions=True)
         saved = tuple(item for item in done if isinstance(item, SavedImage))

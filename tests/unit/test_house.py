@@ -26,7 +26,7 @@ FLOORS = (
     {"_errors", "_options", "_secrets", "_version"},
     {"_models"},
     {"_protocol"},
-    {"_pool", "_limiter", "_budget", "_download", "_hooks"},
+    {"_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},
     {"_call", "_fetch"},
     {"_resources"},
     {"_client"},
