@@ -275,7 +275,7 @@ async def test_changes_that_come_together_are_committed_together(root):
 
 # -- any course of events --------------------------------------------------------------------------------
 
-IDS = st.integers(1, 3)
+IDS = st.integers(1, 2)
 ENDS = st.sampled_from(["saved", "paid_lost", "answered", "unreadable"])
 
 
@@ -287,7 +287,7 @@ class Course(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.generation = 0
         self.runner = asyncio.Runner()
-        self.states = dict.fromkeys((1, 2, 3), "planned")
+        self.states = dict.fromkeys((1, 2), "planned")
         self.flying = {}
         self.unknown, self.paid, self.spent = set(), set(), 0
         self.root = self.folder / "0"
@@ -311,6 +311,9 @@ class Course(RuleBasedStateMachine):
             return "paid_lost"
         return "maybe_paid" if number in self.unknown else None
 
+    def draw(self, data):
+        return data.draw(st.sampled_from(sorted(self.flying)))
+
     @rule(number=IDS)
     def send(self, number):
         if number in self.flying or self.states[number] == "answered":
@@ -319,34 +322,35 @@ class Course(RuleBasedStateMachine):
         self.do(self.ledger.sent(row(number), attempt, "key", "main", Decimal(1)))
         self.states[number] = "sent"
 
-    @rule(number=IDS, is_final=st.booleans())
-    def refuse(self, number, is_final):
-        if number not in self.flying:
-            return
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), is_final=st.booleans())
+    def refused(self, data, is_final):
+        self.refuse(self.draw(data), is_final=is_final)
+
+    def refuse(self, number, *, is_final):
         self.ledger.unbilled(row(number), self.flying.pop(number))
         self.states[number] = self.settled(number) or "planned"
         if is_final:
             self.ledger.failed(row(number), problem("refused"))
             self.states[number] = self.settled(number) or "failed"
 
-    @rule(number=IDS)
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data())
+    def lost_answer(self, data):
+        self.lose_the_answer(self.draw(data))
+
     def lose_the_answer(self, number):
-        if self.flying.pop(number, None) is None:
-            return
+        del self.flying[number]
         self.ledger.maybe_paid(row(number), problem("unknown"))
         self.states[number] = "maybe_paid"
         self.unknown.add(number)
         self.spent += 1
 
-    @rule(
-        number=IDS,
-        is_large=st.booleans(),
-        end=st.sampled_from(["saved", "paid_lost", "answered", "unreadable"]),
-    )
-    def answer(self, number, is_large, end):
-        attempt = self.flying.pop(number, None)
-        if attempt is None:
-            return
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), is_large=st.booleans(), end=ENDS)
+    def answer(self, data, is_large, end):
+        number = self.draw(data)
+        attempt = self.flying.pop(number)
         self.do(self.ledger.answered(row(number), attempt, RAW + b" " * 40_000 * is_large, "r"))
         self.spent += 1
         self.states[number] = "answered"
