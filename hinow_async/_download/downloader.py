@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import anyio
 import attrs
 
 from hinow_async._download.decode import decode_fully, require_decoder
@@ -235,7 +236,10 @@ class Downloader:
         finally:
             if not has_ended:
                 # In its thread, whatever becomes of the waiting, and after all that is under way there.
-                await asyncio.wait({self._threads.run(part.discard)}, timeout=_CLEANING)
+                # Shielded: a cancelled scope of anyio would cut every wait short, and leave the file behind.
+                discarding = self._threads.run(part.discard)
+                with anyio.move_on_after(_CLEANING, shield=True):
+                    await asyncio.wait({discarding})
 
     async def _fill(self, part: Part, job: _Job) -> SavedImage:
         def write(piece: Piece) -> asyncio.Future[None]:

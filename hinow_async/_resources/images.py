@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import attrs
 
 from hinow_async._call import Call, CallOptions, Plan
@@ -64,7 +73,7 @@ class Door:
     ) -> tuple[SavedImage, ...]:
         """Write every picture of *result*, side by side; see `ImageResult.save`."""
         await self._runtime.enter()
-        folder = await asyncio.to_thread(writable_folder, directory)
+        folder = await anyio.to_thread.run_sync(writable_folder, directory)
         stem = _stem(result, name)
         keep = functools.partial(
             self._runtime.downloader.save,
@@ -75,8 +84,9 @@ class Door:
             asked=result.request.output_format,
         )
         meter = _Meter(len(result.images), on_progress or saving_bar())
-        saves = (keep(image, on_progress=meter.of(image.index)) for image in result.images)
-        done = await asyncio.gather(*saves, return_exceptions=True)
+        done = await _side_by_side(
+            [functools.partial(keep, image, on_progress=meter.of(image.index)) for image in result.images]
+        )
         saved = tuple(item for item in done if isinstance(item, SavedImage))
         for item in done:
             if isinstance(item, DownloadError):
@@ -102,6 +112,22 @@ class Door:
         if account is not None and account in origins:
             return frozenset({origins[account]})
         return frozenset(origins.values())
+
+
+async def _side_by_side(saves: Sequence[Callable[[], Awaitable[SavedImage]]]) -> list[SavedImage | Exception]:
+    """Run all to their ends; return results and errors in order. Cancelled, it leaves nothing running."""
+    done: dict[int, SavedImage | Exception] = {}
+
+    async def run(index: int) -> None:
+        try:
+            done[index] = await saves[index]()
+        except Exception as error:
+            done[index] = error
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(len(saves)):
+            tasks.start_soon(run, index)
+    return [done[index] for index in range(len(saves))]
 
 
 class _Meter:
@@ -294,7 +320,7 @@ class Images:
 
         async def open_stream() -> Stream[ImageOutcome]:
             await self._runtime.enter()
-            folder = None if save_to is None else await asyncio.to_thread(writable_folder, save_to)
+            folder = None if save_to is None else await anyio.to_thread.run_sync(writable_folder, save_to)
             limiter = self._runtime.engine.limiter
             return Stream(
                 requests,

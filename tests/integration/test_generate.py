@@ -261,3 +261,19 @@ async def test_a_progress_callback_that_raises_is_ignored(client, tmp_path, capl
 
     assert saved[0].path.exists()
     assert "on_progress failed" in caplog.text
+
+
+async def test_a_cancelled_save_has_ended_when_it_says_so(sandbox, client, tmp_path):
+    """Its downloads are not left to clean up later: no task and no temporary file is there any more."""
+    sandbox.change(bandwidth=200)
+    result = await client.images.generate("A lighthouse", num_images=3)
+    saving = asyncio.create_task(result.save(tmp_path))
+    async with asyncio.timeout(10):
+        while len(list(tmp_path.glob(".*.part"))) < 3:
+            await asyncio.sleep(0.01)
+    saving.cancel()
+    await asyncio.wait([saving])
+
+    assert saving.cancelled()
+    assert list(tmp_path.iterdir()) == []
+    assert [task for task in asyncio.all_tasks() if "Downloader" in repr(task)] == []
