@@ -289,14 +289,13 @@ class Ledger:
         """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
         if row.supersedes is not None:
             db.execute("UPDATE items SET id = NULL WHERE item = ?", (row.supersedes,))
+        first = "'failed'" if state == _FAILED else state
         db.execute(
-            "INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?, 'planned', ?, NULL)",
-            (row.number, row.id, row.fingerprint, row.request, self._run),
-        )
-        db.execute(
-            f"UPDATE items SET state = {state}, fingerprint = ?, request = ?, run = ?,"  # noqa: S608 - constants
-            " problem = coalesce(?, problem) WHERE item = ?",
-            (row.fingerprint, row.request, self._run, problem, row.number),
+            f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, ?)"  # noqa: S608 - constants
+            f" ON CONFLICT (item) DO UPDATE SET state = {state}, fingerprint = excluded.fingerprint,"
+            " request = excluded.request, run = excluded.run,"
+            " problem = coalesce(excluded.problem, problem)",
+            (row.number, row.id, row.fingerprint, row.request, self._run, problem),
         )
 
     # -- the two files -----------------------------------------------------------------------------

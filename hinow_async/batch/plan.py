@@ -55,32 +55,33 @@ class Planner:
         """
         position = self._position
         self._position += 1
-        name = entry.id if entry.id is not None else self._free_id(entry.fingerprint[:_DIGITS])
+        name = entry.fingerprint[:_DIGITS] if entry.id is None else entry.id
         stem = self._free_stem(name)
-        if stem is None:
+        if stem is None and entry.id is not None:
             raise self._repeated(entry, position)
+        if stem is None:
+            name, stem = self._next_repeat(name)
         return Item(name, entry.request, entry.fingerprint, entry.line, folder_of(position), stem)
 
-    def _free_id(self, base: str) -> str:
-        """Return *base* if no item is called so, else the next of its repeats."""
-        name = base
-        while self._is_taken(name):
-            number = self._repeats.get(base, 1) + 1
-            self._repeats[base] = number
-            name = f"{base}-{number}"
-        return name
-
-    def _is_taken(self, name: str) -> bool:
-        return self._seen.get(hash(fold(safe_name(name)))) == hash(name) or hash(name) in self._twins
+    def _next_repeat(self, base: str) -> tuple[str, str]:
+        """Return the next of the names for items of the same request, and its file name."""
+        while True:
+            number = self._repeats[base] = self._repeats.get(base, 1) + 1
+            stem = self._free_stem(f"{base}-{number}")
+            if stem is not None:
+                return f"{base}-{number}", stem
 
     def _free_stem(self, name: str) -> str | None:
         """Return a file name that no other item has; None: the item itself was there before."""
-        if self._is_taken(name):
-            return None
         stem = safe_name(name)
-        if self._seen.setdefault(hash(fold(stem)), hash(name)) == hash(name):
+        slot, own = hash(fold(stem)), hash(name)
+        first = self._seen.get(slot)
+        if first == own or own in self._twins:
+            return None
+        if first is None:
+            self._seen[slot] = own
             return stem
-        self._twins.add(hash(name))
+        self._twins.add(own)
         return safe_name(name, has_twin=True)
 
     def _repeated(self, entry: Entry, position: int) -> SourceError:

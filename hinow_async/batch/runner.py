@@ -41,7 +41,7 @@ from hinow_async.batch.reader import KeptFile
 from hinow_async.batch.report import BatchProgress, BatchReport, Stopped
 from hinow_async.batch.source import BadLine, Entry, Source, open_source
 from hinow_async.batch.stops import StopRules
-from hinow_async.batch.survey import survey
+from hinow_async.batch.survey import Survey, survey
 from hinow_async.batch.trip import Trip, row_of
 from hinow_async.batch.verdicts import Judge, OnChange, Rules, Work
 
@@ -128,12 +128,12 @@ class Batch:
         return self.report()
 
     async def _run_locked(self) -> None:
-        has_work = True
+        found: Survey | None = None
         if await asyncio.to_thread(ledgers.exists, self.folder):
             await self._open()
         try:
             if self._source.is_rereadable:
-                has_work = await self._check()
+                found = await self._check()
             if self._ledger is None:
                 await self._open()
             with _translated(self.folder):
@@ -143,7 +143,10 @@ class Batch:
                 await asyncio.to_thread(self._ledger.close)
             raise
         try:
-            await self._measure_money(has_work=has_work)
+            if found is not None and found.is_nothing_to_do:
+                await self._take_over(found)
+            else:
+                await self._measure_money(has_work=found is None or found.left > 0)
         finally:
             await self._finish()
 
@@ -162,12 +165,21 @@ class Batch:
             sorted({f"{scheme}://{host}:{port}" for scheme, host, port in self._origins.values()})
         )
 
-    async def _check(self) -> bool:
-        """Read a file through before anything is sent; return whether there may be something to send."""
+    async def _take_over(self, found: Survey) -> None:
+        """Count what the survey met: there is no need to meet it once more."""
+        await asyncio.to_thread(self._opened.mend)
+        self._tally.met, self._tally.reused = found.items, found.reused
+        self._tally.maybe_paid = found.maybe_paid
+        self.images_there = found.reused_images
+        self._is_exhausted = True
+        self._settle_stop()
+
+    async def _check(self) -> Survey:
+        """Read a file through before anything is sent."""
         prices = self._engine.purse.prices
         found = await survey(self._source, self._judge(), prices.of, ending=self._ending)
         self._tally.total = found.items if found.is_whole else None
-        return found.left > 0
+        return found
 
     def _judge(self) -> Judge:
         reader = None if self._ledger is None else self._ledger.reader

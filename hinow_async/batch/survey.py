@@ -23,6 +23,11 @@ class Survey:
     left: int = 0
     """Items to be made; what is there, maybe paid or lost is not among them."""
     left_images: int = 0
+    reused: int = 0
+    """Items whose pictures are there."""
+    reused_images: int = 0
+    maybe_paid: int = 0
+    """Items that may have been paid for, and stay as they are."""
     fetched: int = 0
     """Items that are paid for, and whose links are asked again."""
     bad_lines: int = 0
@@ -33,6 +38,11 @@ class Survey:
     """Items left of which nobody knows what they cost."""
     is_whole: bool = False
     """False where it was ended early."""
+
+    @property
+    def is_nothing_to_do(self) -> bool:
+        """Whether a run over the source would change nothing."""
+        return self.is_whole and not (self.left or self.fetched or self.bad_lines)
 
 
 async def survey(
@@ -70,6 +80,11 @@ async def survey(
                 _add(found, work.item.request, price)
             elif work.verdict == "fetch":
                 found.fetched += 1
+            elif work.verdict == "maybe_paid":
+                found.maybe_paid += 1
+            else:
+                found.reused += 1
+                found.reused_images += len(work.known.files) if work.known is not None else 0
     found.is_whole = True
     return found
 

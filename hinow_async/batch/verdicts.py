@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -119,7 +120,7 @@ class Judge:
         return Work(item, "fetch", known)
 
     def _is_there(self, known: Known) -> bool:
-        return all(_has_size(self._root / kept.file, kept.size) for kept in known.files)
+        return all(_has_size(f"{self._root}/{kept.file}", kept.size) for kept in known.files)
 
     def _changed(self, item: Item) -> SourceError:
         where = "" if item.line is None else f", line {item.line}"
@@ -130,8 +131,8 @@ class Judge:
         )
 
 
-def _has_size(path: Path, size: int) -> bool:
+def _has_size(path: str, size: int) -> bool:
     try:
-        return path.stat().st_size == size
+        return os.stat(path).st_size == size  # noqa: PTH116 - a tenth of what a `Path` costs, per picture
     except OSError:
         return False

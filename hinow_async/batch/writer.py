@@ -25,7 +25,7 @@ from hinow_async._errors import LedgerCorruptError
 Change = Callable[[sqlite3.Connection], None]
 """Executes its statements; it begins and ends no transaction."""
 
-GATHER: Final = 0.002
+GATHER: Final = 0.004
 """Seconds that changes are gathered under load."""
 MOST: Final = 256
 """Changes in one transaction."""
