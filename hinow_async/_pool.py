@@ -19,6 +19,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
+import anyio
 from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
@@ -115,8 +116,9 @@ class _Sessions:
         await anext(self._closer)
 
     async def aclose(self) -> None:
-        """Close every session, once."""
-        await self._closer.aclose()
+        """Close every session, once; also within a scope of anyio that was cancelled."""
+        with anyio.CancelScope(shield=True):
+            await self._closer.aclose()
 
     def drop(self) -> None:
         """Close what belongs to a loop that runs no more, without it."""

@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
+import anyio
+
 from hinow_async._call import Call
 from hinow_async._errors import ConfigurationError
 
@@ -24,6 +26,9 @@ _log = logging.getLogger("hinow_async")
 O = TypeVar("O")  # noqa: E741 - an outcome
 
 END: Any = object()
+
+CLEANING = 10.0
+"""Seconds that leaving waits for cancelled calls and downloads to tidy up."""
 
 
 class Source:
@@ -198,8 +203,10 @@ class Stream(Generic[O]):
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._source.aclose()
+        # Shielded, for a cancelled scope of anyio would cut the waiting short, and leave them running.
+        with anyio.move_on_after(CLEANING, shield=True):
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._source.aclose()
         # A result whose pictures were still being saved is as paid as one that was ready.
         untaken = len(self._ready) + len(self._early) + sum(item.is_paid for item in items)
         self._ready.clear()
