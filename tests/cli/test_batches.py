@@ -105,6 +105,27 @@ def test_a_budget_ends_it_with_exit_3(hinow, prompts, service, to_service):
     assert service.billing.requests == 3
 
 
+def test_a_budget_holds_over_all_runs(hinow, prompts, service, to_service):
+    """The same command again spends no more; a larger budget goes on from what was spent."""
+    prompts(20)
+    for usd, made in ((0.3, 3), (0.3, 3), (0.5, 5)):
+        assert hinow("batch", "prompts.jsonl", "out", "--max-usd", usd, env=to_service).code == 3
+        assert service.billing.requests == made
+
+
+def test_a_spoilt_ledger_is_told_and_nothing_is_sent(hinow, prompts, service, to_service, tmp_path):
+    """One readable line says what to do."""
+    prompts(2)
+    hinow("batch", "prompts.jsonl", "out", env=to_service)
+    (tmp_path / "out/.hinow/ledger.sqlite3").write_bytes(b"garbage" * 1000)
+    received = service.billing.received
+    for more in ((), ("--dry-run",)):
+        ended = hinow("batch", "prompts.jsonl", "out", *more, env=to_service)
+        assert ended.code in {1, 2}
+        assert "restore the file from a copy, or choose another folder" in ended.err
+    assert service.billing.received == received
+
+
 def in_own_mounts(script, **options):
     """Run a shell script in mount and user namespaces of its own, where it may mount; None if it may not."""
     try:
