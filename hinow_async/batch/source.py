@@ -1,4 +1,4 @@
-"""Where requests come from: JSON lines, plain text, standard input, iterables.
+"""Where requests come from: JSON lines, plain text, both also compressed (gzip), standard input, iterables.
 
 Whatever the source, it is read in chunks of checked entries. A file is read in a thread, and can be read
 twice: once to check it and once to work on it. A pipe is read once, by a thread that nobody waits for:
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import os
 import stat
 import sys
 import threading
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,7 +37,7 @@ FIELDS: Final = ("prompt", "model", *PARAMETERS, "extra")
 LONGEST_LINE: Final = 16 * 1024 * 1024
 _BLOCK: Final = 64 * 1024
 _JSON_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".json"})
-_UNREAD_SUFFIXES: Final = frozenset({".csv", ".tsv", ".parquet", ".gz", ".zip", ".zst", ".xlsx"})
+_UNREAD_SUFFIXES: Final = frozenset({".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})
 """Not text with a prompt a line: each row would be paid for as a prompt."""
 
 
@@ -119,7 +121,8 @@ def _checked_defaults(defaults: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _open_path(path: Path, reading: Reading) -> Source:
     name = printable(str(path), 200)
-    suffix = path.suffix.lower()
+    is_packed = path.suffix.lower() == ".gz"
+    suffix = (path.with_suffix("") if is_packed else path).suffix.lower()
     if suffix in _UNREAD_SUFFIXES:
         raise SourceError(f"{name}: {suffix} is not read; make it JSON lines, or text with a prompt a line")
     try:
@@ -130,7 +133,9 @@ def _open_path(path: Path, reading: Reading) -> Source:
         raise SourceError(f"{name} is a folder; a source is a file")
     is_json = True if suffix in _JSON_SUFFIXES else None
     if stat.S_ISREG(mode):
-        return FileSource(path, name, is_json, reading)
+        return FileSource(path, name, is_json, reading, is_packed=is_packed)
+    if is_packed:
+        raise SourceError(f"{name} is no regular file; unpack it on the way, and read it as -")
     return PipeSource(name, lambda: os.open(path, os.O_RDONLY), Parser(name, is_json, reading))
 
 
@@ -296,8 +301,11 @@ class FileSource:
 
     is_rereadable = True
 
-    def __init__(self, path: Path, name: str, is_json: bool | None, reading: Reading) -> None:
+    def __init__(
+        self, path: Path, name: str, is_json: bool | None, reading: Reading, *, is_packed: bool = False
+    ) -> None:
         self.name = name
+        self._is_packed = is_packed
         self._path = path
         self._is_json = is_json
         self._reading = reading
@@ -308,8 +316,9 @@ class FileSource:
         file = await asyncio.to_thread(self._open)
         try:
             parser = Parser(self.name, self._is_json, self._reading)
+            text = gzip.GzipFile(fileobj=file) if self._is_packed else file
             while True:
-                entries, is_end = await asyncio.to_thread(_step, file, parser)
+                entries, is_end = await asyncio.to_thread(self._step, text, parser)
                 if entries:
                     yield entries
                 if parser.error is not None:
@@ -318,6 +327,13 @@ class FileSource:
                     return
         finally:
             file.close()
+
+    def _step(self, file: BinaryIO | gzip.GzipFile, parser: Parser) -> tuple[list[Entry | BadLine], bool]:
+        try:
+            block = file.read(_BLOCK)
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"{self.name} cannot be read: {_reason(error)}") from None
+        return parser.feed(block), not block
 
     def _open(self) -> BinaryIO:
         try:
@@ -331,11 +347,6 @@ class FileSource:
             raise SourceError(f"{self.name} changed after it was checked: start again")
         self._state = state
         return file
-
-
-def _step(file: BinaryIO, parser: Parser) -> tuple[list[Entry | BadLine], bool]:
-    block = file.read(_BLOCK)
-    return parser.feed(block), not block
 
 
 class PipeSource:

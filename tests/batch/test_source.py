@@ -1,6 +1,7 @@
 """Sources: what is read, and how a wrong line is named."""
 
 import asyncio
+import gzip
 import os
 
 import pytest
@@ -57,6 +58,25 @@ async def test_lines_across_blocks_are_whole(tmp_path):
     assert [entry.request.prompt for entry in found] == prompts
 
 
+@pytest.mark.parametrize(("name", "line"), [("a.jsonl.gz", '{"prompt": "A fox"}'), ("a.txt.gz", "A fox")])
+async def test_a_compressed_file_is_read_as_what_is_in_it(tmp_path, name, line):
+    """Its lines are those of the text; it may be of several parts, as `cat` makes them."""
+    content = gzip.compress(f"{line}\n".encode()) + gzip.compress(f"{line}\n".encode() * 9999)
+    found = await entries(write(tmp_path, content, name))
+    assert [entry.request.prompt for entry in found] == ["A fox"] * 10_000
+    assert found[-1].line == 10_000
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:-20], lambda data: b"text" + data, lambda data: data[:40] + b"\0" * 99]
+)
+async def test_a_compressed_file_that_is_spoilt_is_named(tmp_path, spoil):
+    """Half a download is no shorter batch."""
+    content = spoil(gzip.compress(b"".join(b"prompt %d\n" % n for n in range(2000))))
+    with pytest.raises(SourceError, match=r"a\.txt\.gz cannot be read"):
+        await entries(write(tmp_path, content, "a.txt.gz"))
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -100,7 +120,7 @@ async def test_utf_16_is_told_from_noise(tmp_path):
         await entries(write(tmp_path, "A fox".encode("utf-16"), "prompts.txt"))
 
 
-@pytest.mark.parametrize("name", ["prompts.csv", "prompts.parquet", "prompts.jsonl.gz"])
+@pytest.mark.parametrize("name", ["prompts.csv", "prompts.parquet", "prompts.csv.gz"])
 async def test_rows_of_other_formats_are_never_paid_for_as_prompts(tmp_path, name):
     """A file that would be misread is refused."""
     with pytest.raises(SourceError, match="is not read"):
