@@ -267,7 +267,10 @@ def _id(value: Any) -> str | None:
         return None
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f"id must be a text that is not empty, not {value!r}")
-    return str(value)
+    text = str(value)
+    if any("\ud800" <= char <= "\udfff" for char in text):  # half of an emoji, which no database keeps
+        raise ValueError(f"id must be text that can be written, not {value!r}")
+    return text
 
 
 def _request(row: Mapping[str, Any], defaults: Mapping[str, Any]) -> ImageRequest:

@@ -91,6 +91,7 @@ async def test_a_compressed_file_that_is_spoilt_is_named(tmp_path, spoil):
         ('{"prompt": "a", "quality": "ultra"}', "quality must be one of low, medium, high"),
         ('{"prompt": "a", "id": ""}', "id must be"),
         ('{"prompt": "a", "id": true}', "id must be"),
+        ('{"prompt": "a", "id": "a\\ud83d"}', "id must be text that can be written"),
         ('{"prompt": "a", "extra": [1]}', "extra must be a mapping"),
         ('{"prompt": "a", "extra": {"quality": "high"}}', "extra may not repeat"),
         ('{"prompt": "a", "extra": {"x": NaN}}', "extra is not JSON"),
