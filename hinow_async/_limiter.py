@@ -245,7 +245,9 @@ class Limiter:
     def __init__(self, accounts: Sequence[Admission], clock: Clock = time.monotonic) -> None:
         self.accounts = tuple(accounts)
         self._clock = clock
-        self._only = self.accounts[0] if len(self.accounts) == 1 else None
+        # One account without exact limits: it is never parked, and nothing but its controller holds a call.
+        is_simple = len(self.accounts) == 1 and self.accounts[0].pacing is None
+        self._simple = self.accounts[0] if is_simple else None
         self._has_exact_limits = any(account.pacing is not None for account in self.accounts)
         self._queue: list[tuple[int, Waiter]] = []
         self._deadlines: list[tuple[float, int, Waiter]] = []
@@ -280,12 +282,17 @@ class Limiter:
         if self._queue or demand.bound is not None:
             return None
         now = self._clock()
-        account = self._only
-        if account is not None and account.pacing is None and not account.bound:
-            if account.controller.delay(now, demand.weight) > 0:
-                account.controller.on_idle(now)
+        account = self._simple
+        if account is not None and not account.bound:
+            controller = account.controller
+            if controller.delay(now, demand.weight) > 0:
+                controller.on_idle(now)
                 return None
-            return self._grant(account, demand, now)
+            grant = Grant()  # `_grant` without what cannot be here: this is the way of nearly every call
+            grant.account = account
+            grant.ticket = controller.on_send(now, demand.weight, demand.kind)
+            self._out.add(grant)
+            return grant
         account, _ = self._choose(demand, now)
         for other in self.accounts:
             if not other.bound:
