@@ -470,6 +470,10 @@ class Limiter:
 
     def _choose(self, demand: Demand, now: float) -> tuple[Admission | None, float]:
         """Return the account with the most room that holds the call by nothing; else how long all hold it."""
+        only = self._simple
+        if only is not None and not only.bound:
+            rest = only.controller.delay(now, demand.weight)
+            return (None, rest) if rest > 0 else (only, 0.0)
         best: Admission | None = None
         most = 0
         wait = math.inf
