@@ -144,12 +144,19 @@ async def test_a_cancel_is_never_turned_into_an_error_of_ours(connect, sandbox):
 
 async def test_a_timeout_around_a_call_is_the_callers(connect, sandbox):
     """`asyncio.timeout` of the caller raises his TimeoutError, not our APITimeoutError."""
-    sandbox.change(latency=1)
+    sandbox.change(latency=30)
     client = connect()
 
+    async def end(scope):
+        while sandbox.billing.requests < 1:
+            await asyncio.sleep(0.005)
+        scope.reschedule(asyncio.get_running_loop().time())
+
     with pytest.raises(TimeoutError) as caught:
-        async with asyncio.timeout(0.05):
+        async with asyncio.timeout(None) as patience:
+            ending = asyncio.create_task(end(patience))
             await client.images.generate("A lighthouse")
+    await ending
 
     assert not isinstance(caught.value, APITimeoutError)
     assert client.stats().unknown_outcomes == 1
