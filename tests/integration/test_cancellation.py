@@ -152,11 +152,16 @@ async def test_a_timeout_around_a_call_is_the_callers(connect, sandbox):
             await asyncio.sleep(0.005)
         scope.reschedule(asyncio.get_running_loop().time())
 
-    with pytest.raises(TimeoutError) as caught:
+    async def call():
         async with asyncio.timeout(None) as patience:
             ending = asyncio.create_task(end(patience))
-            await client.images.generate("A lighthouse")
-    await ending
+            try:
+                await client.images.generate("A lighthouse")
+            finally:
+                await ending
+
+    with pytest.raises(TimeoutError) as caught:
+        await call()
 
     assert not isinstance(caught.value, APITimeoutError)
     assert client.stats().unknown_outcomes == 1
