@@ -113,11 +113,6 @@ class Purse:
         self.reserved = _ZERO
         self.prices = Prices(budget)
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether there is a budget."""
-        return self._most is not None
-
     def needs_catalogue(self, request: Any) -> bool:
         """Whether a budget is set and only the catalogue could say what this request costs."""
         return self._most is not None and not (self.prices.has_catalogue or self.prices.is_stated(request))

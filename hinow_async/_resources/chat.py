@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from hinow_async._call import Call, Plan
-from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
+from hinow_async._models.chat import CHAT_OPTIONS, ChatCompletion, ChatRequest, Message
 from hinow_async._models.images import ImageDoor
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
@@ -18,19 +18,7 @@ SIZES = Sizes(of_success=64 * 2**20, of_error=64 * 2**20)
 
 Messages = str | Message | Mapping[str, Any] | Iterable[Message | Mapping[str, Any]]
 
-_NAMES = (
-    "model",
-    "temperature",
-    "max_tokens",
-    "top_p",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "response_format",
-    "tools",
-    "tool_choice",
-    "extra",
-)
+_NAMES = ("model", *CHAT_OPTIONS, "extra")
 
 
 class Completions:

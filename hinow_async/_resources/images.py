@@ -24,6 +24,7 @@ import attrs
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
 from hinow_async._models.images import (
+    PARAMETERS,
     GeneratedImage,
     ImageOutcome,
     ImageRequest,
@@ -355,7 +356,7 @@ class Images:
         return self._door.stream(image)
 
 
-_NAMES = ("model", "quality", "aspect_ratio", "resolution", "output_format", "num_images", "extra")
+_NAMES = ("model", *PARAMETERS, "extra")
 
 
 def _overridden(request: ImageRequest, *values: Any) -> ImageRequest:
