@@ -1,16 +1,20 @@
 """A folder that files are placed in: durable, never overwriting by itself, never through a link.
 
 Everything in here blocks, and runs in threads. All that is done in a folder goes through one handle on it
-(`dir_fd`), so that exchanging the folder for a link leads nothing elsewhere.
+(`dir_fd`), so that exchanging the folder for a link leads nothing elsewhere. Downloads into one folder share
+its handle, and an fsync of it: the one that begins after their files have their names serves all of them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
 import stat
+import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +28,30 @@ LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 """For a file that somebody else may have put there: a pipe must not hold us."""
 
 
+def sync_file(fd: int) -> None:
+    """Make a file's bytes durable.
+
+    Raises:
+        OSError: that failed; its pages may be dropped, so a second try would say nothing.
+    """
+    if sys.platform == "darwin":  # there fsync leaves them in the drive's cache
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        with contextlib.suppress(OSError):  # a file system that has no such order
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
 class Folder:
     """A handle on the folder that the files go to; it is made if it is not there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
+        self._turns = itertools.count()
+        self._syncing = threading.Lock()
+        self._synced = self._unsynced = -1
         try:
             self._fd = _open_folder(path)
         except FileNotFoundError:
@@ -58,9 +80,38 @@ class Folder:
             os.unlink(self._name(name), **self._at("dir_fd"))
 
     def sync(self) -> None:
-        """Make names durable. Where a folder has no handle (Windows), the system does so by itself."""
-        if self._fd is not None:
-            os.fsync(self._fd)
+        """Make the names that files have by now durable; with others who wait, at the price of one.
+
+        Where a folder has no handle (Windows), the system does so by itself.
+
+        Raises:
+            OSError: it failed, for one of those who waited together and so for all: a second one that is
+                content would say nothing.
+        """
+        if self._fd is None:
+            return
+        asked = next(self._turns)
+        with self._syncing:
+            if self._unsynced > asked:
+                raise OSError(errno.EIO, "the folder could not be synced", str(self.path))
+            if self._synced > asked:
+                return
+            began = next(self._turns)
+            try:
+                os.fsync(self._fd)
+            except OSError:
+                self._unsynced = began
+                raise
+            self._synced = began
+
+    def is_at(self, path: Path) -> bool:
+        """Whether *path* still leads to this folder, and not to one that was made in its place."""
+        if self._fd is None:
+            return True
+        try:
+            return os.path.samestat(path.stat(), os.fstat(self._fd))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -73,6 +124,43 @@ class Folder:
 
     def _at(self, *parameters: str) -> dict[str, Any]:
         return {} if self._fd is None else dict.fromkeys(parameters, self._fd)
+
+
+class Folders:
+    """Folders with one handle each, for as long as anybody has them; any thread may call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folders: dict[Path, Folder] = {}
+        self._users: dict[Folder, int] = {}
+
+    def take(self, path: Path) -> Folder:
+        """Return the folder, made if it is not there; `give_back` follows.
+
+        Raises:
+            OSError: it cannot be made or opened.
+        """
+        with self._lock:
+            folder = self._folders.get(path)
+            if folder is not None and folder.is_at(path):
+                self._users[folder] += 1
+                return folder
+        folder = Folder(path)  # not under the lock: a disk that hangs must not hold those of another one
+        with self._lock:
+            self._folders[path] = folder
+            self._users[folder] = 1
+        return folder
+
+    def give_back(self, folder: Folder) -> None:
+        """Let go of a folder; the last one closes it."""
+        with self._lock:
+            self._users[folder] -= 1
+            if self._users[folder]:
+                return
+            del self._users[folder]
+            if self._folders.get(folder.path) is folder:
+                del self._folders[folder.path]
+        folder.close()
 
 
 def claim(folder: Folder, source: str, target: str) -> bool:
@@ -103,7 +191,7 @@ def is_same(folder: Folder, name: str, digest: str, size: int) -> bool:
             hashed.update(block)
         if hashed.hexdigest() != digest:
             return False
-        os.fsync(fd)
+        sync_file(fd)
     finally:
         os.close(fd)
     return True

@@ -21,7 +21,7 @@ from typing import IO, Final
 import attrs
 
 from hinow_async._download import checkpoint
-from hinow_async._download.folder import NEW, Folder, claim, is_same
+from hinow_async._download.folder import NEW, Folder, Folders, claim, is_same, sync_file
 from hinow_async._download.transfer import Piece, Version
 from hinow_async._models.images import SavedImage
 from hinow_async._protocol.names import extension, numbered
@@ -54,12 +54,20 @@ class Part:
     """
 
     def __init__(
-        self, directory: Path, stem: str, index: int, url: str = "", *, judge: Judge | None = None
+        self,
+        folders: Folders,
+        directory: Path,
+        stem: str,
+        index: int,
+        url: str = "",
+        *,
+        judge: Judge | None = None,
     ) -> None:
         if set(stem) & set("/\\\0") or not stem.strip("."):
             raise ValueError(f"not the stem of a file name: {stem!r}")
         self._check = PictureCheck()
         self._judge = judge
+        self._folders = folders
         self._directory = directory
         self._stem = stem
         self._index = index
@@ -80,7 +88,7 @@ class Part:
         with self._lock:
             if self._is_done or not self._directory.is_dir():
                 return None
-            folder = self._folder = Folder(self._directory)
+            folder = self._folder = self._folders.take(self._directory)
             left = checkpoint.resume(folder, self._state, self._prefix, self._url)
             if left is None:
                 return None
@@ -158,7 +166,7 @@ class Part:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
             return
-        self._folder = self._folder or Folder(self._directory)
+        self._folder = self._folder or self._folders.take(self._directory)
         self._name = f"{self._prefix}.{secrets.token_hex(4)}.part"
         self._fd = self._folder.open(self._name, NEW)
         checkpoint.lock(self._fd)
@@ -178,7 +186,7 @@ class Part:
         fd = self._opened()
         size = os.fstat(fd).st_size
         try:
-            os.fsync(fd)
+            sync_file(fd)
             self._fd = None
             os.close(fd)  # before it is renamed: Windows renames no open file
         except OSError as error:
@@ -213,7 +221,7 @@ class Part:
                     folder.unlink(self._name)
                 if self._has_state:
                     folder.unlink(self._state)
-            folder.close()
+            self._folders.give_back(folder)
 
 
 def _names(stem: str, index: int, ext: str) -> Iterator[str]:

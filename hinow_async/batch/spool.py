@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from hinow_async._download.folder import LOOK, NEW, Folder
+from hinow_async._download.folder import LOOK, NEW, Folder, sync_file
 from hinow_async.batch.jsonl import write_all
 
 FOLDER: Final = "answers"
@@ -34,7 +34,7 @@ def write(directory: Path, name: str, data: bytes) -> None:
         fd = folder.open(part, NEW, 0o600)
         try:
             write_all(fd, data)
-            os.fsync(fd)
+            sync_file(fd)
         finally:
             os.close(fd)
         folder.replace(part, name)

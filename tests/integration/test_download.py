@@ -14,6 +14,7 @@ import resource
 import socket
 import ssl
 import stat
+import time
 import traceback
 from contextlib import aclosing
 
@@ -571,6 +572,43 @@ async def test_where_links_do_not_work_names_are_reserved(server, save, tmp_path
     assert (await save(server.url("/a", DATA))).path.name == "a-0-2.png"
     assert (await save(server.url("/a", DATA))).path.name == "a-0-2.png"
     assert names(tmp_path) == ["a-0-2.png", "a-0.png"]
+
+
+async def test_without_handles_locks_and_vectors(server, save, tmp_path, monkeypatch):
+    """Where a system lacks them (Windows), the same files come to lie in the folder, and nothing else."""
+    monkeypatch.setattr("hinow_async._download.folder._HAS_DIR_FD", False)
+    monkeypatch.setattr("hinow_async._download.checkpoint._HAS_LOCKS", False)
+    monkeypatch.delattr(os, "writev")
+    first = await save(server.url("/a", DATA, CUT))
+    again = await save(server.url("/a", DATA))
+    other = await save(server.url("/b", picture(1000)))
+    over = await save(server.url("/c", picture(2000)), overwrite=True)
+    assert [saved.path.name for saved in (first, again, other, over)] == [
+        "a-0.png", "a-0.png", "a-0-2.png", "a-0.png",
+    ]  # fmt: skip
+    assert (tmp_path / "a-0.png").read_bytes() == picture(2000)
+    assert names(tmp_path) == ["a-0-2.png", "a-0.png"]
+
+
+async def test_many_share_the_folder_and_its_fsync(server, save, make, tmp_path, monkeypatch):
+    """Thirty files at once: each is synced once, the folder less often, and no handle is left (the guard)."""
+    synced, real = {"file": 0, "folder": 0}, os.fsync
+
+    def fsync(fd):
+        is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        if not is_file:
+            time.sleep(0.02)  # a disk that takes its time
+        synced["file" if is_file else "folder"] += 1
+        return real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    downloader = make(max_in_flight=30)
+    await asyncio.gather(
+        *(save(server.url(f"/{n}", picture(500, n)), downloader, index=n) for n in range(30))
+    )
+    assert synced["file"] == 30
+    assert 1 <= synced["folder"] <= 15
+    assert len(names(tmp_path)) == 30
 
 
 @pytest.mark.parametrize("stem", ["", ".", "..", "../a", "a/b", "a\\b", "a\0b"])
