@@ -44,9 +44,10 @@ def sync_file(fd: int) -> None:
 
 
 class Folder:
-    """A handle on the folder that the files go to; it is made if it is not there."""
+    """A handle on the folder that the files go to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_made: bool = True) -> None:
+        """Open the folder, and make it where it is not there unless *is_made* is False."""
         self.path = path
         self._fd: int | None = None
         self._turns = itertools.count()
@@ -55,8 +56,11 @@ class Folder:
         try:
             self._fd = _open_folder(path)
         except FileNotFoundError:
+            if not is_made:
+                raise
             _make_folders(path)
             self._fd = _open_folder(path)
+        self._facts = None if self._fd is None else os.fstat(self._fd)
 
     def open(self, name: str, flags: int, mode: int = 0o666) -> int:
         """Open a file of this folder, never through a link."""
@@ -106,10 +110,10 @@ class Folder:
 
     def is_at(self, path: Path) -> bool:
         """Whether *path* still leads to this folder, and not to one that was made in its place."""
-        if self._fd is None:
+        if self._facts is None:
             return True
         try:
-            return os.path.samestat(path.stat(), os.fstat(self._fd))
+            return os.path.samestat(os.stat(path), self._facts)  # noqa: PTH116 - quicker than a `Path`
         except OSError:
             return False
 
@@ -134,8 +138,8 @@ class Folders:
         self._folders: dict[Path, Folder] = {}
         self._users: dict[Folder, int] = {}
 
-    def take(self, path: Path) -> Folder:
-        """Return the folder, made if it is not there; `give_back` follows.
+    def take(self, path: Path, *, is_made: bool = True) -> Folder:
+        """Return the folder, made if it is not there unless *is_made* is False; `give_back` follows.
 
         Raises:
             OSError: it cannot be made or opened.
@@ -145,7 +149,8 @@ class Folders:
             if folder is not None and folder.is_at(path):
                 self._users[folder] += 1
                 return folder
-        folder = Folder(path)  # not under the lock: a disk that hangs must not hold those of another one
+        # Not under the lock: a disk that hangs must not hold those of another one.
+        folder = Folder(path, is_made=is_made)
         with self._lock:
             self._folders[path] = folder
             self._users[folder] = 1

@@ -81,18 +81,23 @@ class Part:
         self._folder: Folder | None = None
         self._name = ""
         self._fd: int | None = None
+        self._size = 0
         self._is_done = False
 
     def resume(self) -> tuple[int, Version] | None:
         """Go on with what an earlier run left, if that can be trusted; return its size and version."""
         with self._lock:
-            if self._is_done or not self._directory.is_dir():
+            if self._is_done:
                 return None
-            folder = self._folder = self._folders.take(self._directory)
+            try:
+                folder = self._folder = self._folders.take(self._directory, is_made=False)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
             left = checkpoint.resume(folder, self._state, self._prefix, self._url)
             if left is None:
                 return None
             self._name, self._fd, self._has_state = left.name, left.fd, True
+            self._size = left.offset
             self._hash, self._check, self._noted = left.hash, left.check, time.monotonic()
             return left.offset, left.version
 
@@ -105,7 +110,7 @@ class Part:
         """
         with self._lock:
             self._append(piece)
-            self._note(piece.offset + piece.size, version)
+            self._note(version)
 
     def finish(self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None) -> SavedImage:
         """Append the *last* bytes, judge the whole, make it durable and give it its name.
@@ -129,9 +134,9 @@ class Part:
                 with os.fdopen(os.dup(self._opened()), "rb") as file:
                     file.seek(0)
                     self._judge(file, facts)
-            size = self._seal()
+            self._seal()
             made = SavedImage(
-                self._directory, self._index, digest, size, facts.format, facts.width, facts.height
+                self._directory, self._index, digest, self._size, facts.format, facts.width, facts.height
             )
             saved = self._settle(folder, made, placing, overwrite=overwrite)
             folder.sync()
@@ -152,6 +157,7 @@ class Part:
             self._check.feed(block)
             self._hash.update(block)
         _write_all(self._opened(), piece.blocks)
+        self._size += piece.size
 
     def _opened(self) -> int:
         if self._fd is None:
@@ -161,7 +167,7 @@ class Part:
     def _begin(self) -> None:
         """Open a fresh file; what was written before is void."""
         self._check, self._hash = PictureCheck(), hashlib.sha256()
-        self._noted = time.monotonic()
+        self._noted, self._size = time.monotonic(), 0
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
@@ -171,20 +177,19 @@ class Part:
         self._fd = self._folder.open(self._name, NEW)
         checkpoint.lock(self._fd)
 
-    def _note(self, size: int, version: Version) -> None:
+    def _note(self, version: Version) -> None:
         """Write the state file, now and then. One that is no longer true is harmless: its hash tells."""
         now = time.monotonic()
         if self._folder is None or version.validator is None or now - self._noted < CHECKPOINT:
             return
         self._noted = now
-        state = checkpoint.state_of(self._name, self._url, version, self._hash, size)
+        state = checkpoint.state_of(self._name, self._url, version, self._hash, self._size)
         if checkpoint.note(self._folder, self._state, state, is_first=not self._has_state):
             self._has_state = True
 
-    def _seal(self) -> int:
-        """Make the bytes durable and close the file; return its size."""
+    def _seal(self) -> None:
+        """Make the bytes durable and close the file."""
         fd = self._opened()
-        size = os.fstat(fd).st_size
         try:
             sync_file(fd)
             self._fd = None
@@ -192,7 +197,6 @@ class Part:
         except OSError as error:
             self._give_up()
             raise NotDurableError from error
-        return size
 
     def _settle(
         self, folder: Folder, made: SavedImage, placing: Placing | None, *, overwrite: bool
