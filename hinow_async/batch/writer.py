@@ -25,7 +25,7 @@ from hinow_async._errors import LedgerCorruptError
 Change = Callable[[sqlite3.Connection], None]
 """Executes its statements; it begins and ends no transaction."""
 
-GATHER: Final = 0.004
+GATHER: Final = 0.006
 """Seconds that changes are gathered under load."""
 MOST: Final = 256
 """Changes in one transaction."""
@@ -104,16 +104,24 @@ class Writer:
     def _work(self) -> None:
         is_busy = is_ending = False
         while not is_ending:
-            group = [self._queue.get()]
-            if is_busy and group[0] is not None:
+            group: list[_Entry | None] = []
+            if is_busy:
+                # Asleep and not waiting for the next one, so that under load nobody has to wake this thread.
                 time.sleep(GATHER)
-            with contextlib.suppress(queue.Empty):
-                while len(group) < MOST and group[-1] is not None:
-                    group.append(self._queue.get_nowait())
+                self._gather(group)
+            if not group:
+                group.append(self._queue.get())
+                self._gather(group)
             is_ending = group[-1] is None
             entries = [entry for entry in group if entry is not None]
             is_busy = len(entries) > 1
             self._commit(entries)
+
+    def _gather(self, group: list[_Entry | None]) -> None:
+        """Take what has come by now."""
+        with contextlib.suppress(queue.Empty):
+            while len(group) < MOST and None not in group[-1:]:
+                group.append(self._queue.get_nowait())
 
     def _commit(self, entries: list[_Entry]) -> None:
         entries = [*self._late, *entries]
