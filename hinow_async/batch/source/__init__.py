@@ -4,7 +4,7 @@ Whatever the source, it is read in chunks of checked entries, lazily. Sources ar
 greatest length, and what a message repeats of them is cut and escaped.
 
 `entry` says what one request is. `files`, `pipes` and `iterables` are the sources. Of text, `lines` cuts the
-lines, `forms` makes items of them, and `parser` makes entries of those.
+lines, `forms` and `csv` make items of them, and `parser` makes entries of those.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from hinow_async._errors import ConfigurationError, SourceError
 from hinow_async._protocol.failures import printable
+from hinow_async.batch.source.csv import Rows
 from hinow_async.batch.source.entry import BadLine, Entry, Reading, Source, as_entry
 from hinow_async.batch.source.files import FileSource, read_text, reason
 from hinow_async.batch.source.forms import Form, JsonLines
@@ -32,9 +33,11 @@ _FORMS: Final[Mapping[str, Callable[[], Form]]] = {
     ".jsonl": JsonLines,
     ".ndjson": JsonLines,
     ".json": JsonLines,
+    ".csv": Rows,
+    ".tsv": partial(Rows, b"\t"),
 }
 """What is in a file of text by its suffix; of any other the first line tells."""
-_UNREAD_SUFFIXES: Final = frozenset({".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})
+_UNREAD_SUFFIXES: Final = frozenset({".parquet", ".zip", ".zst", ".xlsx"})
 """Not text with a prompt a line: each row would be paid for as a prompt."""
 
 
@@ -69,7 +72,7 @@ def _open_path(path: Path, reading: Reading) -> Source:
     is_packed = path.suffix.lower() == ".gz"
     suffix = (path.with_suffix("") if is_packed else path).suffix.lower()
     if suffix in _UNREAD_SUFFIXES:
-        raise SourceError(f"{name}: {suffix} is not read; make it JSON lines, or text with a prompt a line")
+        raise SourceError(f"{name}: {suffix} is not read; make it JSON lines, CSV or text")
     is_regular = _is_regular(path, name)
     if is_packed and not is_regular:
         raise SourceError(f"{name} is no regular file; unpack it on the way, and read it as -")

@@ -46,18 +46,6 @@ class PlainText:
         return decoded(line).strip() or None
 
 
-def form_of(line: bytes) -> Form | None:
-    """Say what a file is by its first line; None: the line is blank.
-
-    Raises:
-        ValueError: the line is no text.
-    """
-    text = decoded(line).strip()
-    if not text:
-        return None
-    return JsonLines() if text.startswith("{") else PlainText()
-
-
 def json_object(text: str) -> dict[str, Any]:
     """Read a JSON object.
 

@@ -37,7 +37,6 @@ class Lines:
             yield line if self.number > 1 else _unmarked(line)
         self._held += len(rest)
         if self._held > LONGEST_LINE:
-            self.number += 1
             raise UnreadableError(f"the line is longer than {LONGEST_LINE:,} bytes")
         if rest:
             self._parts.append(rest)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hinow_async._errors import SourceError
+from hinow_async.batch.source.csv import Rows, is_header
 from hinow_async.batch.source.entry import BadLine, Entry, Reading, as_entry, line_error
-from hinow_async.batch.source.forms import Form, form_of
-from hinow_async.batch.source.lines import Lines, UnreadableError
+from hinow_async.batch.source.forms import Form, JsonLines, PlainText
+from hinow_async.batch.source.lines import Lines, UnreadableError, decoded
 
 
 class Parser:
@@ -23,8 +24,8 @@ class Parser:
         self._form = form
         self._reading = reading
         self._lines = Lines()
-        self._begun = 0
-        """The line on which the item begins that is read now."""
+        self._begun = 1
+        """The line on which the item begins that is read next, or goes on."""
         self.error: SourceError | None = None
 
     def feed(self, block: bytes) -> list[Entry | BadLine]:
@@ -35,17 +36,15 @@ class Parser:
                 entry = self._entry_or_bad(line)
                 if entry is not None:
                     entries.append(entry)
+                if not self._is_open:
+                    self._begun = self._lines.number + 1
             if not block and self._is_open:
                 raise UnreadableError("a quote that opens in this row is closed nowhere")
         except ValueError as error:
-            if isinstance(error, UnreadableError) and not self._is_open:
-                self._begun = self._lines.number
             self.error = line_error(self.name, self._begun, error)
         return entries
 
     def _entry_or_bad(self, line: bytes) -> Entry | BadLine | None:
-        if not self._is_open:
-            self._begun = self._lines.number
         try:
             return self._entry(line)
         except UnreadableError:
@@ -57,10 +56,24 @@ class Parser:
 
     def _entry(self, line: bytes) -> Entry | None:
         if self._form is None:
-            self._form = form_of(line)
+            self._form = _form_of(line)
         item = None if self._form is None else self._form.take(line)
         return None if item is None else as_entry(item, self._reading.defaults, self._begun)
 
     @property
     def _is_open(self) -> bool:
         return self._form is not None and self._form.is_open
+
+
+def _form_of(line: bytes) -> Form | None:
+    """Say what a file is by its first line; None: the line is blank.
+
+    Raises:
+        ValueError: the line is no text.
+    """
+    text = decoded(line).strip()
+    if not text:
+        return None
+    if text.startswith("{"):
+        return JsonLines()
+    return Rows() if is_header(line) else PlainText()
