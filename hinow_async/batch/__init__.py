@@ -54,9 +54,10 @@ async def generate_batch(
 
     Args:
         client: What the calls are made with; its limits and its budget hold.
-        source: A file of JSON lines (the fields of `ImageRequest` and `id`) or of prompts, a line each; `-`
-            for standard input; or an iterable of requests, prompts or mappings. Files are read through
-            once before anything is sent.
+        source: A file of JSON lines (the fields of `ImageRequest` and `id`), of CSV or Parquet (columns of
+            the same names; Parquet needs the extra `parquet`), or of prompts, a line each; `-` for standard
+            input; or an iterable of requests, prompts or mappings. Files are read through once before
+            anything is sent.
         dir: The folder; one process at a time may work in it.
         on_progress: Called with a `BatchProgress` at most ten times a second, and at the end. It must not
             wait; should it raise, that is logged once and it is called no more.
@@ -64,7 +65,7 @@ async def generate_batch(
         pay_again: Make *lost* items again, where their links are still dead: they are paid twice.
         on_change: What becomes of an id whose request is not the one that was paid for: `error`, or `new`, to
             have the new one made too. Both are paid for; the manifest then names the new one.
-        skip_bad_lines: Record what is wrong with a line in `failures.jsonl`, and go on.
+        skip_bad_lines: Record what is wrong with a line or row in `failures.jsonl`, and go on.
         defaults: Fields for what the source's items leave out; an `ImageRequest` keeps its model.
         keep_going: Do not stop after 100 failures in succession.
         stop: Once set, nothing more is sent, and what is in flight is finished.
@@ -76,7 +77,8 @@ async def generate_batch(
         SourceError: an item is wrong. Of a file before anything is sent; of anything else after what was
             in flight is finished.
         ConfigurationError: the folder cannot be written to, or holds pictures of the sandbox and this is the
-            service, or the other way round; or a budget is set and nobody knows the price.
+            service, or the other way round; or a budget is set and nobody knows the price; or pyarrow is not
+            there to read Parquet.
         LedgerLockedError: another process works in the folder.
         LedgerCorruptError: the folder's records cannot be read.
     """

@@ -92,7 +92,9 @@ def generate(
     default="error",
     help="What becomes of an id with another request than the one that was paid for.",
 )
-@click.option("--skip-bad-lines", is_flag=True, help="Pass over wrong lines; failures.jsonl names them.")
+@click.option(
+    "--skip-bad-lines", is_flag=True, help="Pass over wrong lines and rows; failures.jsonl names them."
+)
 @click.option("--keep-going", is_flag=True, help="Do not stop after 100 failures in succession.")
 @click.option(
     "--set",
@@ -119,8 +121,9 @@ def batch(
 ) -> int:
     """Make the pictures of all prompts of SOURCE, and keep them in the folder OUT.
 
-    SOURCE is a file of JSON lines (prompt, id, quality, ...) or of prompts, a line each; - is standard
-    input. The same command again goes on where it stopped: what is there is not made, nor paid, again.
+    SOURCE is a file of JSON lines (prompt, id, quality, ...), of CSV or Parquet with such columns, or of
+    prompts, a line each; - is standard input. The same command again goes on where it stopped: what is
+    there is not made, nor paid, again.
     """
     from hinow_async.cli import batch as command  # noqa: PLC0415
 

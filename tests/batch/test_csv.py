@@ -206,6 +206,29 @@ def test_a_quote_left_open_is_read_no_further_than_a_row_may_be_long():
     assert parser.error.line == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        ('a,"fox\n\nred"\na,hen\n', 5, "the id 'a' was there before"),
+        ('b,"hen\n"\na,"another\nfox"\n', 4, "the request of 'a' is not the one that was paid for"),
+    ],
+)
+async def test_ids_are_judged_by_the_line_of_their_row(run, sandbox, tmp_path, rows, content, line, said):
+    """A repeated id, and a changed request: found before anything is sent, or passed over by that line."""
+    path = tmp_path / "prompts.csv"
+    path.write_text('id,prompt\na,"fox\n\nred"\n')
+    assert (await run(path)).saved == 1
+    path.write_text("id,prompt\n" + content)
+    with pytest.raises(SourceError, match=said) as caught:
+        await run(path)
+    assert caught.value.line == line
+    assert f"prompts.csv, line {line}: " in str(caught.value)
+    assert sandbox.billing.requests == 1
+    report = await run(path, skip_bad_lines=True)
+    assert (report.total, report.failed, report.saved + report.reused) == (2, 1, 1)
+    assert [row["line"] for row in rows(tmp_path / "out/failures.jsonl")] == [line]
+
+
 PROMPTS = st.text(st.one_of(st.sampled_from("\",;\r\n\t' a\\="), st.characters(codec="utf-8")), max_size=12)
 
 

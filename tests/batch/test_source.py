@@ -121,7 +121,7 @@ async def test_utf_16_is_told_from_noise(tmp_path):
         await entries(write(tmp_path, "A fox".encode("utf-16"), "prompts.txt"))
 
 
-@pytest.mark.parametrize("name", ["prompts.parquet", "prompts.xlsx", "prompts.zip"])
+@pytest.mark.parametrize("name", ["prompts.xlsx", "prompts.zip", "prompts.zst"])
 async def test_rows_of_other_formats_are_never_paid_for_as_prompts(tmp_path, name):
     """A file that would be misread is refused."""
     with pytest.raises(SourceError, match="is not read"):

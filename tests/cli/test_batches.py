@@ -1,11 +1,14 @@
 """`hinow batch`: the report, the exit codes, and real signals."""
 
+import csv
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from hinow_async.sandbox import Fault
@@ -40,6 +43,59 @@ def test_a_dry_run_sends_nothing_and_writes_nothing(hinow, prompts, service, to_
     assert "Left to be made: 1 item, 3 pictures" in left.out
     assert "Estimated cost: $0.26" in left.out
     assert service.billing.received == received
+
+
+TABLE = {"id": ["a", "b"], "prompt": ["A fox,\nred", "A hen"], "num_images": [2, None]}
+
+
+def write_csv(path):
+    rows = zip(*TABLE.values(), strict=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([tuple(TABLE), *rows])
+
+
+def write_parquet(path):
+    pyarrow.parquet.write_table(pyarrow.table(TABLE), path)
+
+
+@pytest.mark.parametrize(("name", "write"), [("rows.csv", write_csv), ("rows.parquet", write_parquet)])
+def test_tables_are_sources(hinow, start, tmp_path, name, write):
+    """From CSV and Parquet: a dry run, a run, and a second one that makes nothing."""
+    write(tmp_path / name)
+    plan = hinow("batch", name, "out", "--sandbox", "--dry-run", "--json")
+    assert (plan.code, plan.json["items"], plan.json["images"]) == (0, 2, 3)
+    first = start("batch", name, "out", "--sandbox", "--json", "--set", "quality=low").end()
+    assert (first.code, first.json["saved"], first.json["images"]) == (0, 2, 3)
+    assert sorted(path.name for path in (tmp_path / "out/images").iterdir()) == [
+        "a-0.png",
+        "a-1.png",
+        "b-0.png",
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "out/manifest.jsonl").read_text().splitlines()]
+    assert {(row["request"]["prompt"], row["request"]["parameters"]["quality"]) for row in rows} == {
+        ("A fox,\nred", "low"),
+        ("A hen", "low"),
+    }
+    second = hinow("batch", name, "out", "--sandbox", "--json", "--set", "quality=low")
+    assert (second.code, second.json["reused"], second.json["images"]) == (0, 2, 0)
+
+
+def test_a_table_on_standard_input_is_no_list_of_prompts(hinow, service, to_service):
+    """Its header is known, and not paid for."""
+    ended = hinow("batch", "-", "out", text="id,prompt\na,A fox\nb,A hen\n", env=to_service)
+    assert ended.code == 0
+    assert service.billing.by_prompt == {"A fox": 1, "A hen": 1}
+
+
+def test_without_pyarrow_parquet_is_exit_2(hinow, tmp_path, monkeypatch):
+    """One line says what to install."""
+    write_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for more in ((), ("--dry-run",)):
+        ended = hinow("batch", "rows.parquet", "out", "--sandbox", *more)
+        assert ended.code == 2
+        assert 'pip install "hinow-async[parquet]"' in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_standard_input_is_a_source(hinow, service, to_service):

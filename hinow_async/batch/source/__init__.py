@@ -4,7 +4,8 @@ Whatever the source, it is read in chunks of checked entries, lazily. Sources ar
 greatest length, and what a message repeats of them is cut and escaped.
 
 `entry` says what one request is. `files`, `pipes` and `iterables` are the sources. Of text, `lines` cuts the
-lines, `forms` and `csv` make items of them, and `parser` makes entries of those.
+lines, `forms` and `csv` make items of them, and `parser` makes entries of those; `parquet` makes its own from
+rows. `columns` is what both kinds of tables have in common.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from hinow_async.batch.source.files import FileSource, read_text, reason
 from hinow_async.batch.source.forms import Form, JsonLines
 from hinow_async.batch.source.iterables import IterableSource
 from hinow_async.batch.source.lines import LONGEST_LINE
+from hinow_async.batch.source.parquet import read_parquet, require_pyarrow
 from hinow_async.batch.source.parser import Parser
 from hinow_async.batch.source.pipes import PipeSource, standard_input
 
@@ -37,7 +39,8 @@ _FORMS: Final[Mapping[str, Callable[[], Form]]] = {
     ".tsv": partial(Rows, b"\t"),
 }
 """What is in a file of text by its suffix; of any other the first line tells."""
-_UNREAD_SUFFIXES: Final = frozenset({".parquet", ".zip", ".zst", ".xlsx"})
+_PARQUET: Final = ".parquet"
+_UNREAD_SUFFIXES: Final = frozenset({".zip", ".zst", ".xlsx"})
 """Not text with a prompt a line: each row would be paid for as a prompt."""
 
 
@@ -53,7 +56,7 @@ def open_source(
 
     Raises:
         SourceError: there is no such file, or it is of a kind that is not read.
-        ConfigurationError: it is no source at all, or a default is no field.
+        ConfigurationError: it is no source at all, or a default is no field; or pyarrow is missing for it.
     """
     reading = Reading.checked(defaults, skip_bad_lines=skip_bad_lines)
     if source == "-" and isinstance(source, str):
@@ -72,8 +75,10 @@ def _open_path(path: Path, reading: Reading) -> Source:
     is_packed = path.suffix.lower() == ".gz"
     suffix = (path.with_suffix("") if is_packed else path).suffix.lower()
     if suffix in _UNREAD_SUFFIXES:
-        raise SourceError(f"{name}: {suffix} is not read; make it JSON lines, CSV or text")
+        raise SourceError(f"{name}: {suffix} is not read; make it JSON lines, CSV, Parquet or text")
     is_regular = _is_regular(path, name)
+    if suffix == _PARQUET:
+        return _open_parquet(path, name, reading, is_plain=is_regular and not is_packed)
     if is_packed and not is_regular:
         raise SourceError(f"{name} is no regular file; unpack it on the way, and read it as -")
 
@@ -84,6 +89,13 @@ def _open_path(path: Path, reading: Reading) -> Source:
     if is_regular:
         return FileSource(path, name, partial(read_text, new_parser=new_parser, is_packed=is_packed))
     return PipeSource(name, lambda: os.open(path, os.O_RDONLY), new_parser())
+
+
+def _open_parquet(path: Path, name: str, reading: Reading, *, is_plain: bool) -> Source:
+    if not is_plain:
+        raise SourceError(f"{name}: Parquet is read from a regular file that is not compressed once more")
+    require_pyarrow()
+    return FileSource(path, name, partial(read_parquet, name=name, reading=reading))
 
 
 def _is_regular(path: Path, name: str) -> bool:

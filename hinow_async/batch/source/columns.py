@@ -46,18 +46,13 @@ def from_text(column: str, text: str) -> Any:
         ValueError: it stands for *extra*, and is no JSON object.
     """
     if column == "extra":
-        return extra_from_json(text)
+        return _json_object(text)
     if column == "num_images" and (number := _WHOLE.fullmatch(text)):
         return int(number[1])  # "4.0" is what a table makes of 4 when other cells of the column are empty
     return text
 
 
-def extra_from_json(text: str) -> dict[str, Any]:
-    """Read a cell with further parameters.
-
-    Raises:
-        ValueError: it is no JSON object.
-    """
+def _json_object(text: str) -> dict[str, Any]:
     try:
         return json_object(text)
     except ValueError as error:
