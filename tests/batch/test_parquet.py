@@ -1,6 +1,5 @@
 """Parquet sources: each row is a request, read a few at a time; a broken file is named."""
 
-import asyncio
 import datetime
 import sys
 
@@ -246,15 +245,3 @@ async def test_ids_are_judged_by_their_row(run, sandbox, write):
         assert caught.value.line == line
         assert f"prompts.parquet, line {line}: " in str(caught.value)
     assert sandbox.billing.requests == 1
-
-
-async def test_leaving_in_the_middle_leaves_nothing_open(write):
-    """The leak guard looks for the file; a thread may still be reading it."""
-    chunks = open_source(write({"prompt": [f"fox {n}" for n in range(1000)]})).chunks()
-    assert len(await anext(chunks)) == 64
-    await chunks.aclose()
-    reading = asyncio.ensure_future(anext(open_source(write({"prompt": ["a"] * 50_000})).chunks()))
-    await asyncio.sleep(0)
-    reading.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await reading

@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import os
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from hinow_async import ConfigurationError, ImageRequest, SourceError
 from hinow_async.batch.source import LONGEST_LINE, open_source
@@ -164,6 +166,28 @@ async def test_a_file_that_changes_after_it_was_checked_is_read_no_further(tmp_p
     path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     with pytest.raises(SourceError, match="changed after it was checked"):
         assert [chunk async for chunk in source.chunks()]
+
+
+@pytest.mark.parametrize("name", ["prompts.txt", "prompts.csv", "prompts.txt.gz", "prompts.parquet"])
+async def test_leaving_a_file_in_the_middle_leaves_it_closed(tmp_path, name):
+    """Also while a thread opens or reads it: the leak guard looks for it."""
+    path = tmp_path / name
+    prompts = [f"prompt {n}" for n in range(20_000)]
+    if name.endswith("parquet"):
+        parquet.write_table(pyarrow.table({"prompt": prompts}), path)
+    else:
+        text = "\n".join(["prompt", *prompts]).encode()
+        path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    chunks = open_source(path).chunks()
+    assert await anext(chunks)
+    await chunks.aclose()
+    for turns in range(4):
+        reading = asyncio.ensure_future(entries(path))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
 
 
 async def test_a_named_pipe_is_read_once_as_it_comes(tmp_path):

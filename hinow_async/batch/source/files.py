@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import os
 import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -38,14 +39,19 @@ class FileSource:
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """Read from the beginning."""
-        file = await asyncio.to_thread(self._open)
+        steps = self._steps()
         try:
-            chunks = self._read(file)
-            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            while (chunk := await asyncio.to_thread(next, steps, None)) is not None:
                 if chunk:
                     yield chunk
         finally:
-            file.close()
+            # Cancelled while a thread is in it, it cannot be closed: it is when the thread lets go of it.
+            with contextlib.suppress(ValueError):
+                steps.close()
+
+    def _steps(self) -> Generator[Chunk, None, None]:
+        with self._open() as file:
+            yield from self._read(file)
 
     def _open(self) -> BinaryIO:
         try:
