@@ -94,11 +94,17 @@ def _is_valid(text: str) -> bool:
         and bool(text)
         and text[0] not in _NOT_FIRST
         and text[-1] not in _NOT_LAST
-        and not any(_is_forbidden(char) for char in text)
+        and not _has_forbidden(text)
         and len(text.encode()) <= MOST_BYTES
         and not _is_reserved(text)
         and not _HASHED.fullmatch(text[-_HASH_DIGITS - 1 :].lower())
     )
+
+
+def _has_forbidden(text: str) -> bool:
+    if text.isascii():  # nearly every id is: this is asked of each item of a batch
+        return not text.isprintable() or not _FORBIDDEN.isdisjoint(text)
+    return any(map(_is_forbidden, text))
 
 
 def _is_forbidden(char: str) -> bool:

@@ -2,7 +2,7 @@
 
 Without an id, the first 16 hex digits of the request's fingerprint stand for it; repeats get `-2`, `-3`, ...
 File names are distinct whatever the case. Only hashes are kept of what was seen, so that a million items
-cost some ten megabytes.
+cost some thirty megabytes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from hinow_async._errors import SourceError
 from hinow_async._models.images import ImageRequest
 from hinow_async._protocol.failures import printable
 from hinow_async._protocol.names import fold, safe_name
+from hinow_async.batch.seen import Seen
 from hinow_async.batch.source import Entry
 
 PER_FOLDER: Final = 1000
@@ -41,10 +42,9 @@ class Planner:
     def __init__(self, source_name: str) -> None:
         self._source_name = source_name
         self._position = 0
-        self._seen: dict[int, int] = {}
-        """Hash of the folded file name -> hash of the id that has it as it is."""
-        self._twins: set[int] = set()
-        """Hashes of the ids whose file name only differs by its case from one that was there before."""
+        self._ids = Seen()
+        self._folded = Seen()
+        """File names, as a file system sees them that knows no case."""
         self._repeats: dict[str, int] = {}
 
     def place(self, entry: Entry) -> Item:
@@ -73,16 +73,10 @@ class Planner:
 
     def _free_stem(self, name: str) -> str | None:
         """Return a file name that no other item has; None: the item itself was there before."""
-        stem = safe_name(name)
-        slot, own = hash(fold(stem)), hash(name)
-        first = self._seen.get(slot)
-        if first == own or own in self._twins:
+        if not self._ids.add(name):
             return None
-        if first is None:
-            self._seen[slot] = own
-            return stem
-        self._twins.add(own)
-        return safe_name(name, has_twin=True)
+        stem = safe_name(name)
+        return stem if self._folded.add(fold(stem)) else safe_name(name, has_twin=True)
 
     def _repeated(self, entry: Entry, position: int) -> SourceError:
         where = f"line {entry.line}" if entry.line is not None else f"item {position + 1}"

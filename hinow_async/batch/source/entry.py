@@ -114,7 +114,8 @@ def _id(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise ValueError(f"id must be a text that is not empty, not {value!r}")
     text = str(value)
-    if any("\ud800" <= char <= "\udfff" for char in text):  # half of an emoji, which no database keeps
+    # Half of an emoji, which no database keeps.
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
         raise ValueError(f"id must be text that can be written, not {value!r}")
     return text
 
