@@ -28,6 +28,8 @@ _FIELDS: Final = (
 """Of a line of the manifest, its first ones."""
 _MOST: Final = 400
 """Parameters of one statement; old builds take 999."""
+_NOT_IN_PATHS: Final = "\0\\:"
+"""Backslash and colon are for Windows, where they lead elsewhere; no name of ours has them."""
 
 
 @attrs.frozen
@@ -127,7 +129,7 @@ class Reader:
     def _file(self, values: Sequence[Any]) -> KeptFile:
         picture, file, digest, size, width, height, is_saved = values
         numbers = (picture, size, width, height)
-        if not _is_inside(file) or not all(isinstance(number, int) for number in numbers):
+        if not is_inside(file) or not all(isinstance(number, int) for number in numbers):
             raise schema.untrusted(self._path, "it names a file that cannot be")
         return KeptFile(picture, file, self._text(digest), size, width, height, bool(is_saved))
 
@@ -269,8 +271,8 @@ def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (values[start : start + _MOST] for start in range(0, len(values), _MOST))
 
 
-def _is_inside(file: Any) -> bool:
-    """Whether a path of the ledger stays in the folder."""
-    if not isinstance(file, str) or not file or "\0" in file or "\\" in file:
+def is_inside(file: Any) -> bool:
+    """Whether a path from a ledger or a manifest stays in the folder, on every system."""
+    if not isinstance(file, str) or any(char in file for char in _NOT_IN_PATHS):
         return False
-    return not file.startswith("/") and ".." not in file.split("/")
+    return all(part not in {"", ".", ".."} for part in file.split("/"))

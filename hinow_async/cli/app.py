@@ -134,6 +134,20 @@ def batch(
 
 
 @hinow.command(epilog=_EXIT_CODES)
+@click.argument("out", type=_FOLDER)
+@options.screen
+def gallery(out: Path, screen: Screen) -> int:
+    """Write pages to look at into OUT, the folder of a batch, and print their paths.
+
+    A page has up to 500 pictures, and needs no server and no network: open it in a browser. The pages of an
+    earlier gallery are replaced. It costs nothing, and may be done while the batch is running.
+    """
+    from hinow_async.cli import gallery as command  # noqa: PLC0415
+
+    return command.run(out, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
 @click.argument("prompt")
 @click.option("--model", required=True, help="Id with its namespace, e.g. hinow/himax.")
 @click.option("--system", help="What the model is told before the prompt.")
