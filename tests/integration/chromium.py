@@ -33,6 +33,8 @@ def binary():
 @contextlib.contextmanager
 def running():
     """Run Chromium with a profile of its own; give the address of its WebSocket."""
+    if binary() is None:
+        raise FileNotFoundError("Chromium is not installed: apt-get install chromium")
     # A profile is written to until the last of its processes is gone.
     with tempfile.TemporaryDirectory(prefix="hinow-chromium-", ignore_cleanup_errors=True) as folder:
         command = [

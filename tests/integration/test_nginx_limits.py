@@ -5,13 +5,13 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager
 
-import pytest
+from programs import skip_without
 
 from benchmarks.nginx import binary, free_port, limiting_proxy
 from hinow_async import AsyncHinow, RetryPolicy
 from hinow_async.sandbox import Behaviour, Sandbox
 
-pytestmark = pytest.mark.skipif(binary() is None, reason="nginx is not installed: apt-get install nginx")
+pytestmark = skip_without(binary(), "nginx")
 
 
 @asynccontextmanager

@@ -61,7 +61,7 @@ def of_picture(picture: Picture, thumbnail: Thumbnail) -> Card:
         prompt=picture.prompt,
         title=title,
         message=thumbnail.problem,
-        facets=_known({"model": picture.model, **picture.parameters}),
+        facets=_known({**picture.parameters, "model": picture.model}),
         facts=_known(facts),
         file=None if thumbnail.is_missing else picture.file,
         thumbnail=thumbnail,

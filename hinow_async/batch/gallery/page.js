@@ -10,7 +10,8 @@
   const cards = [...document.querySelectorAll(".card")].map((element) => {
     const facets = new Map();
     for (const name of element.querySelectorAll(".facet dt")) {
-      facets.set(name.dataset.name, name.nextElementSibling.textContent);
+      // The first of a name is the card's own; a parameter may have the same.
+      if (!facets.has(name.dataset.name)) facets.set(name.dataset.name, name.nextElementSibling.textContent);
     }
     const said = element.querySelectorAll(".prompt, .message, .shot, [data-name=id] + dd");
     const words = folded([...said].map((part) => part.textContent).join("\n"));

@@ -8,7 +8,6 @@ here blocks, and runs in threads.
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ import attrs
 from hinow_async._errors import ConfigurationError, SourceError
 from hinow_async._protocol import json
 from hinow_async._protocol.failures import printable
+from hinow_async.batch.gallery.files import open_plain
 from hinow_async.batch.ledger import FAILURES, MANIFEST
 from hinow_async.batch.reader import is_inside
 
@@ -30,9 +30,6 @@ _MOST_PARAMETERS: Final = 40
 _MOST_WHOLE: Final = 10**15
 _LONGEST_LINE: Final = 64 * 1024 * 1024
 """Bytes: a request may carry pictures of its own."""
-_LOOK: Final = (
-    os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-)
 
 T = TypeVar("T")
 
@@ -83,13 +80,13 @@ class Lines(Generic[T]):
         """Open it; a file that is not there has no lines.
 
         Raises:
-            OSError: it cannot be opened, or is a link.
+            OSError: it cannot be opened, is a link, or is no plain file.
         """
         self._name = printable(str(path), 200)
         self._read = read
         self._file: IO[bytes] | None = None
         with contextlib.suppress(FileNotFoundError):
-            self._file = os.fdopen(os.open(path, _LOOK), "rb")
+            self._file = open_plain(path)
 
     def close(self) -> None:
         """Close the file."""

@@ -11,8 +11,6 @@ import base64
 import contextlib
 import importlib.util
 import io
-import os
-import stat
 import threading
 from pathlib import Path
 from typing import IO, Final
@@ -22,6 +20,7 @@ from hinow_async._errors import ConfigurationError, IntegrityError
 from hinow_async._protocol.failures import printable
 from hinow_async._protocol.pictures import PictureCheck, PictureFacts
 from hinow_async.batch.gallery.cards import Thumbnail
+from hinow_async.batch.gallery.files import open_inside
 
 LONGEST_SIDE: Final = 320
 """Pixels of a thumbnail."""
@@ -32,9 +31,6 @@ _one_at_a_time = threading.Lock()
 """Held while a picture of many pixels is decoded: side by side they could fill the memory."""
 
 _BLOCK: Final = 256 * 1024
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _GUARDS  # a pipe must not hold us
-_HAS_DIR_FD: Final = os.open in os.supports_dir_fd
 
 
 def require_pillow() -> None:
@@ -60,41 +56,6 @@ def thumbnail(folder: Path, file: str) -> Thumbnail:
     except Exception as error:  # of broken files Pillow's parsers raise whatever they trip over
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Thumbnail(None, problem=printable(reason, 200))
-
-
-def open_inside(folder: Path, file: str) -> IO[bytes]:
-    """Open a plain file for reading; no part of its path below *folder* may be a link.
-
-    Raises:
-        OSError: it is not there, a link, or no plain file.
-        ValueError: the system does not take the name.
-    """
-    fd = _open_by_handles(folder, file) if _HAS_DIR_FD else _open_by_path(folder, file)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(f"{file} is no plain file")
-    return os.fdopen(fd, "rb")
-
-
-def _open_by_handles(folder: Path, file: str) -> int:
-    *folders, name = file.split("/")
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for part in folders:
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _GUARDS, dir_fd=handle)
-            os.close(handle)
-            handle = below
-        return os.open(name, _LOOK, dir_fd=handle)
-    finally:
-        os.close(handle)
-
-
-def _open_by_path(folder: Path, file: str) -> int:
-    """Where folders have no handles (Windows)."""
-    path = folder / file
-    if any(part.is_symlink() for part in (path, *path.parents[: file.count("/")])):
-        raise OSError(f"{file} is a link")
-    return os.open(path, _LOOK)
 
 
 def _walk(file: IO[bytes]) -> PictureFacts:

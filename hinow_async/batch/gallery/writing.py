@@ -10,7 +10,6 @@ import itertools
 import os
 import re
 import secrets
-import stat
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from hinow_async._errors import ConfigurationError
 from hinow_async._protocol.failures import printable
 from hinow_async.batch.gallery import page
 from hinow_async.batch.gallery.cards import Card, Thumbnail, of_failure, of_picture
+from hinow_async.batch.gallery.files import NEW, open_plain
 from hinow_async.batch.gallery.page import MARK, Page, file_name
 from hinow_async.batch.gallery.records import Failure, Lines, Picture, open_failures, open_manifest
 from hinow_async.batch.gallery.thumbnails import thumbnail
@@ -37,9 +37,6 @@ _ABANDONED: Final = 3600.0
 """Seconds after which an unfinished file is taken for that of a dead process."""
 _PAGE_NAME: Final = re.compile(r"gallery-([1-9][0-9]{0,8})\.html")
 _PART_NAME: Final = re.compile(r"\.gallery(-[0-9]{1,9})?\.html\.[0-9a-f]{8}\.part")
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _GUARDS
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDS
 
 
 @attrs.frozen(kw_only=True)
@@ -187,7 +184,7 @@ def _count(manifest: Lines[Picture], failures: Lines[Failure]) -> Contents:
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
-    with os.fdopen(os.open(path, _NEW, 0o666), "wb") as file:
+    with os.fdopen(os.open(path, NEW, 0o666), "wb") as file:
         file.writelines(piece.encode() for piece in pieces)
         file.flush()
         os.fsync(file.fileno())
@@ -210,11 +207,10 @@ def _refuse_others(path: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     try:
-        fd = os.open(path, _LOOK)
-    except OSError:  # a link, or gone since
+        with open_plain(path) as file:
+            return MARK.encode() in file.read(_HEAD)
+    except OSError:  # a link, no file, or gone since
         return False
-    with os.fdopen(fd, "rb") as file:
-        return stat.S_ISREG(os.fstat(fd).st_mode) and MARK.encode() in file.read(_HEAD)
 
 
 def _remove_left_over(folder: Path, pages: int) -> None:
