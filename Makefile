@@ -52,6 +52,7 @@ demo: $(ready)-cli
 	@echo
 	@echo "What to type next:"
 	@echo "  xdg-open demo-out/images         the pictures (macOS: open)"
+	@echo "  $(BIN)/hinow gallery demo-out     a page to look at them, with their prompts"
 	@echo "  make demo                        again: what is there is not made again, nothing is paid twice"
 	@echo "  make test                        the tests"
 	@echo "  export HINOW_API_KEY=hi_...      a real key, and then:"

@@ -1,7 +1,9 @@
 """A gallery in a browser: it shows pictures, can be filtered and used by keyboard, and never says a word."""
 
+import asyncio
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import chromium
 import pytest
@@ -44,9 +46,7 @@ def address():
         yield address
 
 
-@pytest.fixture
-async def gallery(tmp_path):
-    """A page of a real batch: hostile prompts, a refusal, an answer that was lost."""
+async def make_gallery(out):
     faults = [
         Fault(match="Refuse", status=400, body={"error": {"message": "<i>against the rules</i>"}}),
         Fault(match="nothing", drop="after"),
@@ -54,9 +54,17 @@ async def gallery(tmp_path):
     async with Sandbox(Behaviour(picture_size=640, faults=faults)) as sandbox:
         options = {"api_key": sandbox.api_key, "base_url": sandbox.base_url, "retry": RetryPolicy(attempts=1)}
         async with AsyncHinow(**options) as client:
-            report = await generate_batch(client, REQUESTS, tmp_path / "out")
+            report = await generate_batch(client, REQUESTS, out)
     assert (report.images, report.failed, report.maybe_paid) == (PICTURES, 1, 1)
-    return (await write_gallery(tmp_path / "out")).pages[0]
+    return (await write_gallery(out)).pages[0]
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory):
+    """A page of a real batch: hostile prompts, a refusal, an answer that was lost."""
+    out = tmp_path_factory.mktemp("gallery") / "out"
+    with ThreadPoolExecutor(1) as thread:  # the loop of a test lives as long as the test
+        return thread.submit(asyncio.run, make_gallery(out)).result()
 
 
 @pytest.fixture
@@ -143,14 +151,12 @@ async def test_the_keyboard_does_it_all(tab):
     await tab.press("ArrowRight")
     await tab.until(f"{BIG}.src.endsWith('/fox-1.png')")
     await tab.press("Escape")
-    assert await tab.value(IS_OPEN) is False
-    assert await tab.value(f"{FOCUSED}") == REQUESTS[0]["prompt"]
+    await tab.until(f"!{IS_OPEN} && document.activeElement.href?.endsWith('/fox-1.png')")
     await tab.press("End", "Enter")
     assert await tab.value(IS_OPEN) is True
     words = await tab.value("document.getElementById('words').textContent")
     assert "may have been billed" in words or "<i>against the rules</i>" in words
     assert await tab.value(f"{BIG}.checkVisibility()") is False
-    await tab.press("Escape")
 
 
 async def test_pictures_with_odd_names_can_be_opened(tab):

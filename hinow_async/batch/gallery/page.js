@@ -15,7 +15,8 @@
     }
     const said = element.querySelectorAll(".prompt, .message, .shot, [data-name=id] + dd");
     const words = folded([...said].map((part) => part.textContent).join("\n"));
-    return { element, facets, words, shot: element.querySelector(".shot") };
+    const isPicture = Boolean(element.closest("#pictures"));
+    return { element, facets, words, isPicture, shot: element.querySelector(".shot") };
   });
   const shown = () => cards.filter((card) => !card.element.hidden);
 
@@ -25,7 +26,8 @@
     terms.every((term) => card.words.includes(term)) &&
     wanted.every(([name, value]) => {
       const has = card.facets.get(name);
-      return value === "-" ? has === undefined : "=" + has === value && has !== undefined;
+      if (has === undefined) return value === "-" && card.isPicture;
+      return "=" + has === value;
     });
 
   const apply = () => {
@@ -87,8 +89,10 @@
   byId("after").addEventListener("click", () => turn(1));
   byId("close").addEventListener("click", () => large.close());
   large.addEventListener("click", (event) => { if (event.target === large) large.close(); });
+  // The event comes late: by then the view may be open again.
   large.addEventListener("close", () => {
-    if (current) focus(current);
+    if (large.open) return;
+    focus(current);
     current = null;
   });
 
