@@ -139,17 +139,17 @@ def bomb():
 
 
 BAD_PICTURES = {
-    "missing": (None, "missing"),
-    "empty": (b"", "broken"),
-    "html": (b"<html><script>alert(1)</script>", "broken"),
-    "cut": (png()[:-9], "broken"),
-    "damaged": (png()[:200] + bytes(100) + png()[300:], "broken"),
-    "bomb": (bomb(), "broken"),
+    "missing": (None, "missing", "The file is not there"),
+    "empty": (b"", "broken", "it is empty"),
+    "html": (b"<html><script>alert(1)</script>", "broken", "these bytes are no picture"),
+    "cut": (png()[:-9], "broken", "the png picture ends too soon"),
+    "damaged": (png()[:200] + bytes(100) + png()[300:], "broken", "The picture cannot be shown"),
+    "bomb": (bomb(), "broken", "100,000 x 100,000 pixels are too many to be decoded"),
 }
 
 
-@pytest.mark.parametrize(("data", "status"), BAD_PICTURES.values(), ids=BAD_PICTURES)
-async def test_a_bad_picture_is_shown_as_such(folder, data, status):
+@pytest.mark.parametrize(("data", "status", "said"), BAD_PICTURES.values(), ids=BAD_PICTURES)
+async def test_a_bad_picture_is_shown_as_such(folder, data, status, said):
     """The page is there, with the other pictures, and says which one is missing or broken."""
     files = {"images/a-0.png": png()} | ({} if data is None else {"images/bad.png": data})
     gallery = await write_gallery(folder(line(), line("images/bad.png", "a hen"), files=files))
@@ -158,6 +158,7 @@ async def test_a_bad_picture_is_shown_as_such(folder, data, status):
     assert STATUS.findall(page) == [status]
     assert len(SHOTS.findall(page)) == 1
     assert "a hen" in page
+    assert said in page
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there")

@@ -88,7 +88,10 @@ class Tab:
             message["sessionId"] = self.session
         answered = self._answers[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json(message)
-        answer = await asyncio.wait_for(answered, PATIENCE)
+        try:
+            answer = await asyncio.wait_for(answered, PATIENCE)
+        except TimeoutError:
+            raise AssertionError(f"Chromium does not answer: {method} {params}") from None
         assert "error" not in answer, answer
         return answer["result"]
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import attrs
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hinow_async.batch.gallery import page as pages
@@ -43,7 +43,7 @@ def attacked(test):
     """Every attack, and whatever Hypothesis comes upon."""
     for attack in ATTACKS:
         test = example(attack)(test)
-    return given(st.text(st.characters(exclude_categories=())))(test)
+    return settings(deadline=None)(given(st.text(st.characters(exclude_categories=())))(test))
 
 
 def picture(prompt="a fox", file="images/a-0.png", **fields):

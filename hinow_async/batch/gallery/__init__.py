@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hinow_async.batch.gallery.thumbnails import require_pillow
-from hinow_async.batch.gallery.writing import Gallery, GalleryReport, StoppedError
+from hinow_async.batch.gallery.writing import Gallery, GalleryReport
 
 __all__ = ["GalleryReport", "write_gallery"]
 
@@ -61,6 +61,8 @@ async def write_gallery(
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         stop.set()
-        with contextlib.suppress(StoppedError):
+        with contextlib.suppress(
+            Exception
+        ):  # whatever it ends with, the caller is told that it was cancelled
             await work
         raise
