@@ -104,7 +104,7 @@ class Gallery:
         """
         manifest = open_manifest(self._folder)
         with contextlib.closing(manifest), contextlib.closing(open_failures(self._folder)) as failures:
-            contents = _count(manifest, failures)
+            contents = self._count(manifest, failures)
             paths = tuple(self._folder / file_name(number + 1) for number in range(contents.pages))
             for path in paths:
                 _refuse_others(path)
@@ -118,10 +118,20 @@ class Gallery:
             unreadable=self._unreadable,
         )
 
+    def _count(self, manifest: Lines[Picture], failures: Lines[Failure]) -> Contents:
+        """Read everything through once: a wrong line is found before anything is written."""
+        pictures, is_sandbox = 0, False
+        for picture in manifest:
+            self._check_stop()
+            pictures += 1
+            is_sandbox |= picture.is_sandbox
+        return Contents(pictures, sum(1 for _ in failures), is_sandbox)
+
     def _place(self, paths: Sequence[Path], pages: Iterator[Page]) -> None:
         parts = [path.with_name(f".{path.name}.{self._run}.part") for path in paths]
         try:
             for part, made in zip(parts, pages, strict=True):
+                self._check_stop()
                 _write(part, page.html(made))
             for part, path in zip(parts, paths, strict=True):
                 part.replace(path)
@@ -164,23 +174,17 @@ class Gallery:
         return cards
 
     def _small(self, picture: Picture) -> Thumbnail:
+        self._check_stop()
+        return thumbnail(self._folder, picture.file)
+
+    def _check_stop(self) -> None:
         if self._stop.is_set():
             raise StoppedError
-        return thumbnail(self._folder, picture.file)
 
 
 def _threads() -> int:
     is_known = hasattr(os, "sched_getaffinity")
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1)
-
-
-def _count(manifest: Lines[Picture], failures: Lines[Failure]) -> Contents:
-    """Read everything through once: a wrong line is found before anything is written."""
-    pictures, is_sandbox = 0, False
-    for picture in manifest:
-        pictures += 1
-        is_sandbox |= picture.is_sandbox
-    return Contents(pictures, sum(1 for _ in failures), is_sandbox)
 
 
 def _write(path: Path, pieces: Iterable[str]) -> None:
