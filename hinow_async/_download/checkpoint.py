@@ -109,6 +109,11 @@ def resume(folder: Folder, name: str, prefix: str, url: str) -> Resumed | None:
     return found
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that files in the making, and the notes of them, have."""
+    return _TEMPORARY.fullmatch(name) is not None or _STATE.fullmatch(name) is not None
+
+
 def sweep(directory: Path, *, resumable: bool = False) -> int:
     """Remove the temporary files of processes that are gone; return how many.
 

@@ -1,4 +1,4 @@
-"""A picture decoded to its last pixel, on request (`DownloadPolicy.full_decode`).
+"""A picture decoded to its last pixel, on request (`DownloadPolicy.full_decode`, `hinow verify --deep`).
 
 The walk over a picture's frame (`_protocol/pictures`) finds every cut file; only decoding finds pixels that
 were damaged in between: all of them in a PNG, whose data carry checksums, and in JPEG and WebP those that
@@ -17,16 +17,17 @@ MOST_PIXELS = 80_000_000
 """Decoding allocates some four bytes a pixel: beyond this a header's claim is not believed (4k: 15e6)."""
 
 
-def require_decoder() -> None:
+def require_decoder(what: str) -> None:
     """Refuse to begin what could not be done.
+
+    Args:
+        what: What needs it, as the user calls it.
 
     Raises:
         ConfigurationError: Pillow is not installed.
     """
     if importlib.util.find_spec("PIL") is None:
-        raise ConfigurationError(
-            'DownloadPolicy.full_decode needs Pillow: pip install "hinow-async[sandbox]"'
-        )
+        raise ConfigurationError(f'{what} needs Pillow: pip install "hinow-async[sandbox]"')
 
 
 def decode_fully(file: IO[bytes], facts: PictureFacts) -> None:

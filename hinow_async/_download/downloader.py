@@ -148,7 +148,7 @@ class Downloader:
         self._folders = Folders()
         self._judge: Judge | None = None
         if policy.full_decode:
-            require_decoder()
+            require_decoder("DownloadPolicy.full_decode")
             self._judge = decode_fully
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots = asyncio.Semaphore(policy.max_in_flight)

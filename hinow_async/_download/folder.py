@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,6 +169,27 @@ class Folders:
         folder.close()
 
 
+def open_below(root: Path, file: str) -> int:
+    """Open a file below *root* to look at it, through no link; nothing is made.
+
+    Args:
+        root: A folder; it may be a link itself.
+        file: Relative to it, with `/`, without `..`.
+    """
+    *above, name = file.split("/")
+    at = _open_folder(root)
+    if at is None:
+        return _open_without_handles(root, above, name)
+    try:
+        for part in above:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _GUARDS, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, LOOK | _GUARDS, dir_fd=at)
+    finally:
+        os.close(at)
+
+
 def claim(folder: Folder, source: str, target: str) -> bool:
     """Name a file *target*, in one step; False if that name is occupied."""
     try:
@@ -220,6 +242,15 @@ def _open_folder(path: Path) -> int | None:
         path.stat()  # raises as opening would
         return None
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _open_without_handles(root: Path, above: Sequence[str], name: str) -> int:
+    path = root
+    for part in (*above, name):
+        path = path / part
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return os.open(path, LOOK | _GUARDS)
 
 
 def _make_folders(path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,14 +18,16 @@ from hinow_async._protocol.failures import printable
 STATE: Final = ".hinow"
 """The folder for what is ours and not the user's."""
 
-_FLAGS: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | _GUARDS
+_LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _GUARDS
 
 if sys.platform == "win32":
     import msvcrt
 
     _FAR: Final = 1 << 30  # Windows' locks forbid reading: lock a byte that nobody reads
 
-    def _lock(fd: int) -> None:
+    def _lock(fd: int, *, is_shared: bool = False) -> None:
         os.lseek(fd, _FAR, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         os.lseek(fd, 0, os.SEEK_SET)
@@ -31,8 +35,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(fd: int) -> None:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(fd: int, *, is_shared: bool = False) -> None:
+        fcntl.flock(fd, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 class FolderLock:
@@ -63,6 +67,8 @@ class FolderLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)  # whoever holds it next may only look, and leaves no name
             os.close(self._fd)
             self._fd = None
 
@@ -70,12 +76,45 @@ class FolderLock:
         try:
             _lock(fd)
         except (BlockingIOError, PermissionError):
-            raise LedgerLockedError(
-                f"{printable(str(self._folder), 200)} is being worked on by {_owner(fd)}:"
-                " wait for it, or choose another folder"
-            ) from None
+            raise _locked(self._folder, fd) from None
         os.ftruncate(fd, 0)
         os.write(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + b"\n")
+
+
+@contextlib.contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Keep batches from working in a folder that is looked at. Nothing is written; several may look at once.
+
+    Raises:
+        LedgerLockedError: a batch works in the folder; the message names its process.
+    """
+    fd = None
+    # Without the file, or where the system knows no locks (read-only shares), there is nothing to hold.
+    with contextlib.suppress(OSError):
+        fd = os.open(folder / STATE / "lock", _LOOK)
+    try:
+        if fd is not None:
+            _share(folder, fd)
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _share(folder: Path, fd: int) -> None:
+    try:
+        _lock(fd, is_shared=True)
+    except (BlockingIOError, PermissionError):
+        raise _locked(folder, fd) from None
+    except OSError:
+        return
+
+
+def _locked(folder: Path, fd: int) -> LedgerLockedError:
+    return LedgerLockedError(
+        f"{printable(str(folder), 200)} is being worked on by {_owner(fd)}:"
+        " wait for it, or choose another folder"
+    )
 
 
 def _owner(fd: int) -> str:

@@ -6,6 +6,7 @@ and runs in threads.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,6 +57,25 @@ class Known:
     fingerprint: str
     state: State
     files: tuple[KeptFile, ...]
+
+
+@attrs.frozen
+class Placed:
+    """One picture that the ledger knows, whosoever it is."""
+
+    id: str | None
+    """None: its item was superseded by another request under its id."""
+    kept: KeptFile
+
+
+@attrs.frozen
+class Gap:
+    """An item that counts as done, and has fewer pictures than its answer had."""
+
+    id: str
+    pictures: int
+    answered: int | None
+    """Pictures that its answer had; None: not known."""
 
 
 @attrs.frozen
@@ -177,7 +197,31 @@ class Reader:
         for row in rows:
             *first, usd, images, at = row
             share = self._usd(usd)
-            yield manifest_line(first, usd=share, images=images, at=at, is_sandbox=is_sandbox)
+            try:
+                line = manifest_line(first, usd=share, images=images, at=at, is_sandbox=is_sandbox)
+            except (json.MalformedJSONError, AttributeError, TypeError):
+                raise schema.untrusted(self._path, "a row of it is none of a picture") from None
+            yield line
+
+    def placed(self) -> Iterator[Placed]:
+        """Yield every picture that has its name, or was about to get it, of superseded items too."""
+        rows = self._each(
+            "SELECT id, picture, file, sha256, bytes, width, height, files.state = 'saved'"
+            " FROM files JOIN items USING (item) ORDER BY files.item, picture"
+        )
+        for name, *values in rows:
+            yield Placed(self._text_or_none(name), self._file(values))
+
+    def gaps(self) -> Iterator[Gap]:
+        """Yield the items that count as done without all their pictures."""
+        rows = self._each(
+            "SELECT id, (SELECT count(*) FROM files WHERE files.item = items.item AND files.state = 'saved')"
+            " AS pictures, images FROM items LEFT JOIN answers USING (item)"
+            " WHERE items.state = 'saved' AND id IS NOT NULL AND pictures < max(1, coalesce(images, 1))"
+            " ORDER BY items.item"
+        )
+        for name, pictures, images in rows:
+            yield Gap(self._text(name), pictures, images if isinstance(images, int) else None)
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of `failures.jsonl`: what is open, and why."""
@@ -195,21 +239,27 @@ class Reader:
     # -- rows --------------------------------------------------------------------------------------
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            try:
-                return self._connection.execute(statement, values).fetchall()
-            except sqlite3.DatabaseError as error:
-                raise schema.untrusted(self._path, f"it cannot be read ({error})") from None
+        with self._translated():
+            return self._connection.execute(statement, values).fetchall()
 
     def _each(self, statement: str) -> Iterator[Any]:
-        with self._lock:
+        with self._translated():
             cursor = self._connection.execute(statement)
         while True:
-            with self._lock:
+            with self._translated():
                 rows = cursor.fetchmany(1000)
             if not rows:
                 return
             yield from rows
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Take the connection, and say of what cannot be read that it is corrupt."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise schema.untrusted(self._path, f"it cannot be read ({error})") from None
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):

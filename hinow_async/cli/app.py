@@ -148,6 +148,20 @@ def gallery(out: Path, screen: Screen) -> int:
 
 
 @hinow.command(epilog=_EXIT_CODES)
+@click.argument("out", type=_FOLDER)
+@click.option("--deep", is_flag=True, help="Decode every picture to its last pixel, too.")
+@options.screen
+def verify(*, out: Path, deep: bool, screen: Screen) -> int:
+    """Hold every file of the folder OUT against its manifest and its ledger; change nothing.
+
+    Each difference is a line: bytes that changed, missing and surplus files, records that disagree.
+    """
+    from hinow_async.cli import verify as command  # noqa: PLC0415
+
+    return command.run(out, is_deep=deep, screen=screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
 @click.argument("prompt")
 @click.option("--model", required=True, help="Id with its namespace, e.g. hinow/himax.")
 @click.option("--system", help="What the model is told before the prompt.")
