@@ -6,6 +6,7 @@ Nothing is imported unless a kernel is what runs us.
 
 from __future__ import annotations
 
+import html
 import importlib
 import sys
 import time
@@ -21,42 +22,59 @@ PACE: Final = 0.25
 """Seconds between two changes of what is shown."""
 
 
-def saving_bar() -> OnProgress | None:
-    """Return what shows in a notebook how far pictures are saved; None where no notebook is."""
+def is_notebook() -> bool:
+    """Whether a notebook's kernel is what runs us."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
-    return _Bar() if type(shell).__name__ == "ZMQInteractiveShell" else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
-class _Bar:
+def saving_bar() -> OnProgress | None:
+    """Return what shows in a notebook how far pictures are saved; None where no notebook is."""
+    return _SavingBar() if is_notebook() else None
+
+
+class Bar:
+    """A bar and a line of text in the output of a cell, each taking the place of the one before."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it was ever shown."""
+        return self._handle is not None
+
+    def show(self, text: str, done: float | None = None, total: float | None = None) -> None:
+        """Show *text* beside a bar of which *done* of *total* is full; without a total it only moves."""
+        shown: Any = importlib.import_module("IPython.display")  # the kernel has it
+        fill = "" if total is None else f' value="{done}" max="{total}"'
+        content = shown.HTML(f"<progress{fill}></progress> {html.escape(text)}")
+        if self._handle is None:
+            self._handle = shown.display(content, display_id=True)
+        else:
+            self._handle.update(content)
+
+
+class _SavingBar:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._shown_at = 0.0
-        self._handle: Any = None
+        self._bar = Bar()
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()
         is_last = done == total
-        if self._handle is None and (is_last or not self._is_long(now, total)):
+        if not self._bar.is_shown and (is_last or not self._is_long(now, total)):
             return
         if is_last or now - self._shown_at >= PACE:
             self._shown_at = now
-            self._show(_html(done, total))
+            self._bar.show(_saved(done, total), done, total)
 
     def _is_long(self, now: float, total: int | None) -> bool:
         return (total or 0) >= SHOWN_FROM or now - self._begun > PATIENCE
 
-    def _show(self, html: str) -> None:
-        shown: Any = importlib.import_module("IPython.display")  # the kernel has it
-        if self._handle is None:
-            self._handle = shown.display(shown.HTML(html), display_id=True)
-        else:
-            self._handle.update(shown.HTML(html))
 
-
-def _html(done: int, total: int | None) -> str:
-    if total is None:
-        return f"<progress></progress> {done / 1e6:.2f} MB saved"
-    return (
-        f'<progress value="{done}" max="{total}"></progress> {done / 1e6:.2f} of {total / 1e6:.2f} MB saved'
-    )
+def _saved(done: int, total: int | None) -> str:
+    of_total = "" if total is None else f" of {total / 1e6:.2f}"
+    return f"{done / 1e6:.2f}{of_total} MB saved"

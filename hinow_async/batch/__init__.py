@@ -18,6 +18,7 @@ from typing import Any
 
 from hinow_async._client import AsyncHinow
 from hinow_async._models.images import ImageRequest
+from hinow_async.batch.notebook import batch_bar
 from hinow_async.batch.progress import OnProgress
 from hinow_async.batch.report import BatchProgress, BatchReport
 from hinow_async.batch.runner import Batch
@@ -59,8 +60,9 @@ async def generate_batch(
             input; or an iterable of requests, prompts or mappings. Files are read through once before
             anything is sent.
         dir: The folder; one process at a time may work in it.
-        on_progress: Called with a `BatchProgress` at most ten times a second, and at the end. It must not
-            wait; should it raise, that is logged once and it is called no more.
+        on_progress: Called with a `BatchProgress` at most ten times a second, at least once a second or so,
+            and at the end. It must not wait; should it raise, that is logged once and it is called no more.
+            In a notebook, progress is shown without it.
         resend_unknown: Send items again that may have been billed without an answer: they may be paid twice.
         pay_again: Make *lost* items again, where their links are still dead: they are paid twice.
         on_change: What becomes of an id whose request is not the one that was paid for: `error`, or `new`, to
@@ -71,7 +73,8 @@ async def generate_batch(
         stop: Once set, nothing more is sent, and what is in flight is finished.
 
     Returns:
-        What it came to; `stopped` says why it ended early, if it did.
+        What it came to; `stopped` says why it ended early, if it did. `str` of it is what `hinow batch`
+        prints, and a notebook shows it as a table.
 
     Raises:
         SourceError: an item is wrong. Of a file before anything is sent; of anything else after what was
@@ -86,7 +89,7 @@ async def generate_batch(
         client,
         source,
         dir,
-        on_progress=on_progress,
+        on_progress=on_progress or batch_bar(),
         resend_unknown=resend_unknown,
         pay_again=pay_again,
         on_change=on_change,

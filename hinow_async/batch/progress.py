@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -20,6 +21,8 @@ OnProgress = Callable[[BatchProgress], Any]
 
 INTERVAL: Final = 0.1
 """Seconds between two calls of `on_progress`, at least."""
+TICK: Final = 1.0
+"""Seconds after which it is called though nothing came to an end."""
 _WINDOW: Final = 30.0
 """Seconds that "lately" means."""
 
@@ -39,6 +42,8 @@ class Tally:
     images: int = 0
     bytes: int = 0
     model_mismatches: int = 0
+    to_come: Decimal | None = None
+    """US dollars that the items left will cost, estimated; None: not known."""
     _spent: Decimal = Decimal(0)
     _has_unpriced: bool = False
 
@@ -53,6 +58,11 @@ class Tally:
             self._spent += exact(usd) * times
         elif times:
             self._has_unpriced = True
+
+    def settle(self, usd: Decimal | None) -> None:
+        """Take what an item was planned to cost off what is to come."""
+        if self.to_come is not None and usd is not None:
+            self.to_come = max(Decimal(0), self.to_come - usd)
 
     @property
     def estimated_usd(self) -> float | None:
@@ -98,8 +108,15 @@ class Teller:
         if self._tell is None or (now - self._told_at < INTERVAL and not is_last):
             return
         self._told_at = now
+        tell, self._tell = self._tell, None if is_last else self._tell
         try:
-            self._tell(look())
+            tell(look())
         except Exception:
             self._tell = None
             _log.exception("on_progress failed, and is not called again")
+
+    async def tick(self, look: Callable[[], BatchProgress]) -> None:
+        """Tell how far it is for ever, also while calls take long and nothing comes to an end."""
+        while self._tell is not None:
+            await asyncio.sleep(TICK)
+            self.tell(look)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 import attrs
+
+from hinow_async.batch import words
 
 Stopped = Literal["budget", "balance", "key", "disk", "failing", "unreachable", "interrupted"]
 """Why a batch ended before its source did."""
@@ -41,11 +44,34 @@ class BatchReport:
     """Answers that name another model than was asked for."""
     stopped: Stopped | None
     """Why it ended early; None: it ran to its end."""
+    reason: str | None = None
+    """What was said where it ended early."""
+    images_there: int = 0
+    """Pictures of the source's items that lie in the folder, those of earlier runs included."""
+    out: str = ""
+    """The folder, as it was given."""
+    sandbox: bool = False
+    """Whether these are test pictures, which cost nothing."""
 
     @property
     def is_complete(self) -> bool:
         """Whether every item has its pictures."""
         return self.stopped is None and not (self.failed or self.maybe_paid or self.lost)
+
+    def __str__(self) -> str:
+        return "\n".join(words.report_lines(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it: what `hinow batch --json` prints."""
+        return attrs.asdict(self)
+
+    def to_json(self) -> str:
+        """Return it as one JSON object, in ASCII."""
+        return json.dumps(self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        return words.report_table(self)
 
 
 @attrs.frozen(kw_only=True)
@@ -76,3 +102,5 @@ class BatchProgress:
     """US dollars spent in this run, estimated; None: nobody knows a price."""
     limit: int
     """Calls that the account is known to allow in flight."""
+    remaining_usd: float | None = None
+    """US dollars that the rest will cost, estimated, what is in flight included; None: not known."""

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -33,6 +34,7 @@ from hinow_async._resources.images import writable_folder
 from hinow_async._resources.many import END, Stream
 from hinow_async._resources.many import Item as Place
 from hinow_async.batch import ledger as ledgers
+from hinow_async.batch.finishing import Outlook, outlook
 from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
 from hinow_async.batch.paid import Paid, paid_for
@@ -50,6 +52,8 @@ _log = logging.getLogger("hinow_async")
 _THROTTLED_MAX: Final = 30 * 86_400.0
 """Seconds that an item waits while the account accepts nothing: throttling fails no item of a batch."""
 _BALANCE_TIMEOUT: Final = 15.0
+_MOST_SPANS: Final = 500
+"""Of the last calls it is kept how long they took."""
 
 
 class Batch:
@@ -85,7 +89,7 @@ class Batch:
         self._downloader = runtime.downloader
         self._origins = runtime.origins
         # `http:` is for loopback alone, and the sandbox speaks nothing else.
-        self.is_sandbox = all(scheme == "http" for scheme, _, _ in runtime.origins.values())
+        self._is_sandbox = all(scheme == "http" for scheme, _, _ in runtime.origins.values())
         self._source: Source = open_source(source, defaults, skip_bad_lines=skip_bad_lines)
         self._source_rules = Rules(resend_unknown, on_change, skip_bad_lines)
         self._pay_again = pay_again
@@ -101,42 +105,43 @@ class Batch:
         self._swept: set[str] = set()
         self._stopped: Stopped | None = None
         self._elapsed: float | None = None
+        self._on_way: set[Trip] = set()
+        self._spans: deque[float] = deque(maxlen=_MOST_SPANS)
         self._balance_fell: float | None = None
         self._is_exhausted = False
         self._unsent = 0
-        self.folder = Path(directory)
-        self.reason: str | None = None
-        """What was said where the batch stopped early."""
-        self.images_there = 0
-        """Pictures of the source's items that lie in the folder, those of earlier runs included."""
+        self._folder = Path(directory)
+        self._reason: str | None = None
+        self._images_there = 0
 
     # -- the course of a batch ---------------------------------------------------------------------
 
     async def run(self) -> BatchReport:
         """Work until the source ends or something stops it; see `generate_batch`."""
-        watcher = asyncio.create_task(self._watch())
+        watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._teller.tick(self.progress))]
         try:
-            is_new = await asyncio.to_thread(_prepare, self.folder)
+            is_new = await asyncio.to_thread(_prepare, self._folder)
             try:
-                with _locked(self.folder):
+                with _locked(self._folder):
                     await self._run_locked()
             finally:
                 if is_new and self._ledger is None:
-                    await asyncio.to_thread(_remove_traces, self.folder)
+                    await asyncio.to_thread(_remove_traces, self._folder)
         finally:
-            watcher.cancel()
+            for watcher in watchers:
+                watcher.cancel()
         return self.report()
 
     async def _run_locked(self) -> None:
         found: Survey | None = None
-        if await asyncio.to_thread(ledgers.exists, self.folder):
+        if await asyncio.to_thread(ledgers.exists, self._folder):
             await self._open()
         try:
             if self._source.is_rereadable:
                 found = await self._check()
             if self._ledger is None:
                 await self._open()
-            with _translated(self.folder):
+            with _translated(self._folder):
                 await asyncio.to_thread(self._opened.reserve_room)
         except BaseException:
             if self._ledger is not None:
@@ -151,15 +156,15 @@ class Batch:
             await self._finish()
 
     async def _open(self) -> None:
-        with _translated(self.folder):
-            self._ledger = ledger = await asyncio.to_thread(ledgers.open_ledger, self.folder, self._origin)
+        with _translated(self._folder):
+            self._ledger = ledger = await asyncio.to_thread(ledgers.open_ledger, self._folder, self._origin)
         ledger.start(lambda error: self._halt("disk", str(error)))
         if self._is_folder_bounded:
             self._engine.purse.spend(None, await asyncio.to_thread(ledger.reader.spent))
 
     @property
     def _origin(self) -> str:
-        if self.is_sandbox:
+        if self._is_sandbox:
             return ledgers.SANDBOX
         return " ".join(
             sorted({f"{scheme}://{host}:{port}" for scheme, host, port in self._origins.values()})
@@ -170,7 +175,7 @@ class Batch:
         await asyncio.to_thread(self._opened.mend)
         self._tally.met, self._tally.reused = found.items, found.reused
         self._tally.maybe_paid = found.maybe_paid
-        self.images_there = found.reused_images
+        self._images_there = found.reused_images
         self._is_exhausted = True
         self._settle_stop()
 
@@ -178,12 +183,14 @@ class Batch:
         """Read a file through before anything is sent."""
         prices = self._engine.purse.prices
         found = await survey(self._source, self._judge(), prices.of, ending=self._ending)
-        self._tally.total = found.items if found.is_whole else None
+        if found.is_whole:
+            self._tally.total = found.items
+            self._tally.to_come = found.to_come
         return found
 
     def _judge(self) -> Judge:
         reader = None if self._ledger is None else self._ledger.reader
-        return Judge(self._source.name, self.folder, reader, self._source_rules)
+        return Judge(self._source.name, self._folder, reader, self._source_rules)
 
     async def _measure_money(self, *, has_work: bool) -> None:
         """Work, and read the balance before and after it."""
@@ -244,7 +251,7 @@ class Batch:
 
     def _sweep_all(self) -> None:
         for folder in self._swept:
-            sweep(self.folder / folder, resumable=True)
+            sweep(self._folder / folder, resumable=True)
 
     async def _watch(self) -> None:
         """Wait for the caller's wish to stop."""
@@ -256,7 +263,7 @@ class Batch:
         """Send nothing more; what is in flight is finished. The first reason stands."""
         if self._stopped is None:
             self._stopped = stopped
-            self.reason = reason
+            self._reason = reason
             if reason is not None:
                 _log.warning("the batch stops (%s): %s", stopped, reason)
         self._ending.set()
@@ -318,7 +325,7 @@ class Batch:
             return False
         if work.verdict == "reused":
             self._tally.reused += 1
-            self.images_there += len(work.known.files) if work.known is not None else 0
+            self._images_there += len(work.known.files) if work.known is not None else 0
         elif work.verdict == "maybe_paid":
             self._tally.maybe_paid += 1
         return work.verdict in {"make", "fetch"}
@@ -327,7 +334,7 @@ class Batch:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
         if folder not in self._swept:
             self._swept.add(folder)
-            await asyncio.to_thread(sweep, self.folder / folder)
+            await asyncio.to_thread(sweep, self._folder / folder)
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -336,9 +343,22 @@ class Batch:
         if work.verdict == "fetch" and await self._fetch(work):
             return
         trip = Trip(self._opened, work, place, self._engine.purse.prices)
-        result = await self._call(work, trip)
-        if result is not None:
-            await self._save(work, trip.as_paid(result))
+        self._on_way.add(trip)
+        try:
+            result = await self._call(work, trip)
+            if result is not None:
+                await self._save(work, trip.as_paid(result))
+        finally:
+            self._on_way.discard(trip)
+        self._settle(work, trip, is_paid=result is not None)
+
+    def _settle(self, work: Work, trip: Trip, *, is_paid: bool) -> None:
+        """Learn from an item that came to its end."""
+        if is_paid and trip.last_sent_at is not None:
+            self._spans.append(time.monotonic() - trip.last_sent_at)
+        if work.verdict == "make" and not trip.is_unsent and self._tally.to_come is not None:
+            with contextlib.suppress(ValueError):  # a callable of the caller's, which had a price before
+                self._tally.settle(self._engine.purse.prices.of(work.item.request))
 
     async def _call(self, work: Work, trip: Trip) -> ImageResult | None:
         options = call_options(self._view._defaults, UNSET, None, None)
@@ -387,14 +407,18 @@ class Batch:
             message = "cancelled while its answer was awaited; it may have been billed"
             trip.end_unknown(_problem("CancelledError", message, "unknown"))
         else:
-            self._unsent += 1
+            self._leave_unsent(trip)
+
+    def _leave_unsent(self, trip: Trip) -> None:
+        self._unsent += 1
+        trip.is_unsent = True
 
     def _on_unrecorded(self, trip: Trip, error: OSError) -> None:
         """The ledger takes no more: what was not recorded was not sent, or may have been paid for."""
         if trip.is_sent:
             self._tally.maybe_paid += 1
         else:
-            self._unsent += 1
+            self._leave_unsent(trip)
         self._halt("disk", f"what is paid for cannot be recorded: {error}")
 
     def _on_failed(self, work: Work, error: Exception, trip: Trip) -> None:
@@ -405,7 +429,7 @@ class Batch:
         if reason is not None:
             self._halt(reason, str(error))
         if outcome != "unknown" and (reason is not None or trip.was_denied):
-            self._unsent += 1  # no fault of the item's: it goes on later
+            self._leave_unsent(trip)  # no fault of the item's: it goes on later
             return
         name, code = type(error).__name__, getattr(error, "code", None)
         if outcome == "unknown":
@@ -437,7 +461,7 @@ class Batch:
         assert work.known is not None  # noqa: S101 - it was paid for
         ledger = self._opened
         row = row_of(ledger, work)
-        paid = await asyncio.to_thread(paid_for, self.folder, ledger.reader, row, work.known)
+        paid = await asyncio.to_thread(paid_for, self._folder, ledger.reader, row, work.known)
         if isinstance(paid, Paid):
             return await self._save(work, paid)
         if self._pay_again and paid.outcome == "lost":
@@ -473,7 +497,7 @@ class Batch:
         origins = (self._origins[paid.account],) if known else self._origins.values()
         return await self._downloader.save(
             image,
-            self.folder / work.item.folder,
+            self._folder / work.item.folder,
             work.item.stem,
             exempt=frozenset(origins),
             asked=work.item.request.output_format,
@@ -499,7 +523,7 @@ class Batch:
         except OSError as error:
             problem, reason = error, _problem(type(error).__name__, str(error), "lost")
         self._tally.images += len(saved)
-        self.images_there += len(saved)
+        self._images_there += len(saved)
         self._tally.bytes += sum(image.size_bytes for image in saved)
         if reason is None or problem is None:
             self._tally.saved += 1
@@ -543,7 +567,14 @@ class Batch:
             remaining=((tally.total or 0) - done - failed) / rate if is_known else None,
             estimated_usd=tally.estimated_usd,
             limit=limiter.limit,
+            remaining_usd=None if tally.to_come is None else float(tally.to_come),
         )
+
+    def outlook(self) -> Outlook:
+        """Return how long it takes to finish what is on its way."""
+        now = time.monotonic()
+        sent = (trip.last_sent_at for trip in self._on_way if trip.is_sent)
+        return outlook(self._spans, [now - at for at in sent if at is not None])
 
     def report(self) -> BatchReport:
         """Return what the batch came to, so far."""
@@ -562,6 +593,10 @@ class Batch:
             balance_fell_usd=self._balance_fell,
             model_mismatches=tally.model_mismatches,
             stopped=self._stopped,
+            reason=self._reason,
+            images_there=self._images_there,
+            out=os.fspath(self._folder),
+            sandbox=self._is_sandbox,
         )
 
 

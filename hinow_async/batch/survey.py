@@ -40,6 +40,11 @@ class Survey:
     """False where it was ended early."""
 
     @property
+    def to_come(self) -> Decimal | None:
+        """What those left will cost together, estimated; None: of some nobody knows it."""
+        return None if self.unpriced else self.estimated_usd or Decimal(0)
+
+    @property
     def is_nothing_to_do(self) -> bool:
         """Whether a run over the source would change nothing."""
         return self.is_whole and not (self.left or self.fetched or self.bad_lines)

@@ -30,6 +30,10 @@ class Trip:
         self.row = row_of(ledger, work)
         self.place = place
         self.sent_at = time.monotonic()
+        self.last_sent_at: float | None = None
+        """When its last try was sent; None: it was not."""
+        self.is_unsent = False
+        """Whether it ended unsent, and goes on later."""
         self.was_denied = False
         """Whether it was to be tried again when the batch had stopped."""
         self.is_answered = False
@@ -59,6 +63,7 @@ class Trip:
     async def sending(self, attempt: int, key: str, account: str) -> None:
         """Record a try, durably."""
         self._last = self._tries[attempt] = self._ledger.next_attempt()
+        self.last_sent_at = time.monotonic()
         await self._ledger.sent(self.row, self._last, key, account, self._prices.of(self._request))
 
     async def unbilled(self, attempt: int) -> None:

@@ -14,16 +14,17 @@ import attrs
 from hinow_async._budget import Prices
 from hinow_async._errors import ConfigurationError
 from hinow_async.batch import ledger
-from hinow_async.batch.ledger import FAILURES, MANIFEST, SANDBOX
+from hinow_async.batch.ledger import SANDBOX
 from hinow_async.batch.reader import Reader
 from hinow_async.batch.report import BatchReport
 from hinow_async.batch.runner import Batch
 from hinow_async.batch.source import open_source
 from hinow_async.batch.survey import Survey, survey
 from hinow_async.batch.verdicts import Judge, OnChange, Rules
+from hinow_async.batch.words import count, duration, finishing, report_lines
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
-from hinow_async.cli.progress import duration, of_batch, shown
+from hinow_async.cli.progress import of_batch, shown
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
 
@@ -37,16 +38,6 @@ _STOPPED_CODES: Final = {
     "disk": exits.FAILED,
     "failing": exits.FAILED,
     "unreachable": exits.FAILED,
-}
-
-_STOPPED_TEXTS: Final = {
-    "budget": "the budget is used up",
-    "balance": "the account has no credit left",
-    "key": "the service refused the key",
-    "disk": "the disk takes no more",
-    "failing": "too many items failed in succession",
-    "unreachable": "the service cannot be reached",
-    "interrupted": "interrupted",
 }
 
 
@@ -82,23 +73,17 @@ def run(job: Job, settings: Settings, screen: Screen) -> int:
                 stop=stop.event,
                 is_folder_bounded=True,
             )
-            stop.on_first(lambda: _finishing(batch))
+            stop.on_first(lambda: finishing(batch.progress().in_flight, batch.outlook()))
             try:
                 async with shown(lambda: of_batch(batch.progress()), screen):
                     report = await batch.run()
             except asyncio.CancelledError:
-                _tell(job, batch, batch.report(), screen)
+                _tell(job, batch.report(), screen)
                 raise
-        _tell(job, batch, report, screen)
+        _tell(job, report, screen)
         return _code(report, stop)
 
     return running.run(work, screen)
-
-
-def _finishing(batch: Batch) -> str:
-    count = batch.progress().in_flight
-    calls = "1 call is" if count == 1 else f"{count} calls are"
-    return f"{calls} in flight and paid for, their pictures are saved first"
 
 
 def _code(report: BatchReport, stop: running.Stop) -> int:
@@ -112,91 +97,12 @@ def _code(report: BatchReport, stop: running.Stop) -> int:
 # -- what it came to -------------------------------------------------------------------------------------
 
 
-def _tell(job: Job, batch: Batch, report: BatchReport, screen: Screen) -> None:
+def _tell(job: Job, report: BatchReport, screen: Screen) -> None:
     if screen.is_json:
-        screen.json({**attrs.asdict(report), "out": os.fspath(job.out), "sandbox": batch.is_sandbox})
-    for line in _lines(job, batch, report):
+        screen.json(report.to_dict())
+    command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if report.sandbox else [])]
+    for line in report_lines(report, command=shlex.join(command)):
         screen.answer(line)
-
-
-def _lines(job: Job, batch: Batch, report: BatchReport) -> list[str]:
-    lines = []
-    if report.stopped is not None:
-        reason = f": {batch.reason}" if batch.reason else ""
-        lines.append(f"Stopped early, {_STOPPED_TEXTS[report.stopped]}{reason}")
-    lines.append(_summary(batch, report))
-    lines.append(_money(batch, report))
-    lines += _open_lines(job, report)
-    if report.model_mismatches:
-        lines.append(
-            f"{report.model_mismatches} answers name another model than was asked for: see {MANIFEST}"
-        )
-    lines.append(_next(job, batch, report))
-    return lines
-
-
-def _summary(batch: Batch, report: BatchReport) -> str:
-    done, there = report.saved + report.reused, batch.images_there
-    made = f"{report.images:,} made now, {_size(report.bytes)}, in {duration(report.elapsed)}"
-    return (
-        f"{done:,} of {_count(report.total, 'item')} done: {_count(there, 'picture')} {_lie(there)} in"
-        f" {batch.folder / 'images'} ({made})"
-    )
-
-
-def _money(batch: Batch, report: BatchReport) -> str:
-    if report.estimated_usd is None:
-        cost = "Nobody knows what these models cost"
-    elif batch.is_sandbox:
-        cost = f"It would have cost an estimated ${report.estimated_usd:,.2f}; in the sandbox it cost nothing"
-    else:
-        cost = f"Estimated cost: ${report.estimated_usd:,.2f}"
-    if report.balance_fell_usd is not None and not batch.is_sandbox:
-        cost += f"; the balance fell by ${report.balance_fell_usd:,.2f}"
-    return cost
-
-
-def _open_lines(job: Job, report: BatchReport) -> list[str]:
-    lines = []
-    if report.failed:
-        lines.append(f"{report.failed:,} failed and cost nothing: the next run tries them again")
-    if report.maybe_paid:
-        lines.append(
-            f"{report.maybe_paid:,} may have been paid for without an answer: they are sent again only with"
-            " --resend-unknown"
-        )
-    if report.lost:
-        lines.append(
-            f"{report.lost:,} are paid for, but not all their pictures could be fetched: the next run asks"
-            " their links again, which is free; should those be dead, only --pay-again has them made again"
-        )
-    if lines:
-        lines.append(f"What is open, and why: {job.out / FAILURES}")
-    return lines
-
-
-def _next(job: Job, batch: Batch, report: BatchReport) -> str:
-    if report.is_complete:
-        return f"Each picture with its prompt: {job.out / MANIFEST}"
-    command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if batch.is_sandbox else [])]
-    return f"To go on, the same command again, with the same options: {shlex.join(command)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _lie(number: int) -> str:
-    return "lies" if number == 1 else "lie"
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
 
 
 # -- the dry run -----------------------------------------------------------------------------------------
@@ -248,14 +154,14 @@ def _tell_plan(found: Survey, settings: Settings, screen: Screen) -> None:
             }
         )
         return
-    screen.answer(f"{_count(found.items, 'item')}, {_count(found.images, 'picture')}")
+    screen.answer(f"{count(found.items, 'item')}, {count(found.images, 'picture')}")
     if found.left < found.items:
-        left = f"{_count(found.left, 'item')}, {_count(found.left_images, 'picture')}"
+        left = f"{count(found.left, 'item')}, {count(found.left_images, 'picture')}"
         screen.answer(f"Left to be made: {left}")
     if found.bad_lines:
-        screen.answer(f"Passed over: {_count(found.bad_lines, 'bad line')}")
+        screen.answer(f"Passed over: {count(found.bad_lines, 'bad line')}")
     if found.fetched:
-        screen.answer(f"Paid for, to be fetched: {_count(found.fetched, 'item')}")
+        screen.answer(f"Paid for, to be fetched: {count(found.fetched, 'item')}")
     if usd is not None:
         screen.answer(f"Estimated cost: ${usd:,.2f}")
     if found.unpriced:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from hinow_async.batch.report import BatchProgress
+from hinow_async.batch.words import duration, progress_line, progress_share
 from hinow_async.cli.screen import Screen
 
 _LIVE: Final = 0.25
@@ -82,19 +83,7 @@ async def _live(look: Callable[[], Sight], screen: Screen) -> None:
 
 def of_batch(now: BatchProgress) -> Sight:
     """Say how far a batch is."""
-    total = "" if now.total is None else f" of {now.total:,}"
-    parts = [
-        f"{now.done:,}{total} done",
-        f"{now.in_flight} in flight (limit {now.limit})",
-        f"{now.failed:,} failed",
-        f"{now.rate:.1f}/s",
-    ]
-    if now.remaining is not None:
-        parts.append(f"{duration(now.remaining)} left")
-    if now.estimated_usd is not None:
-        parts.append(f"estimated ${now.estimated_usd:,.2f}")
-    share = (now.done + now.failed) / now.total if now.total else None
-    return Sight(", ".join(parts), share)
+    return Sight(progress_line(now), progress_share(now))
 
 
 class OnePrompt:
@@ -122,14 +111,3 @@ class OnePrompt:
 def _bar(share: float | None) -> str:
     full = int(_BAR * min(1.0, share or 0.0))
     return "[" + "#" * full + "." * (_BAR - full) + "]"
-
-
-def duration(seconds: float) -> str:
-    """Say how long, roughly: 9 s, 4 min, 2 h 10 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.1f} days"
