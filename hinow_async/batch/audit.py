@@ -12,6 +12,7 @@ import errno
 import itertools
 import os
 import sqlite3
+import tempfile
 import threading
 import time
 from collections import deque
@@ -80,8 +81,9 @@ class Audit:
             stack.enter_context(_translated(self._root))
             _check_folder(self._root)
             stack.enter_context(undisturbed(self._root))
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="hinow-"))
             expected = stack.enter_context(contextlib.closing(Expected()))
-            has_ledger = self._read_ledger(expected)
+            has_ledger = self._read_ledger(expected, Path(scratch))
             self._read_manifest(expected, has_ledger=has_ledger)
             self._total, self._bytes_total = expected.measure()
             self._check_files(expected)
@@ -96,13 +98,13 @@ class Audit:
 
     # -- the records -------------------------------------------------------------------------------
 
-    def _read_ledger(self, expected: Expected) -> bool:
+    def _read_ledger(self, expected: Expected, scratch: Path) -> bool:
         """Take over what the ledger says; False: there is none."""
         if not ledger.exists(self._root):
             message = "is missing: only the manifest was there to check against, and the batch cannot go on"
             self._add("ledger_missing", path_of(Path(STATE)).as_posix(), None, message)
             return False
-        reader = ledger.look_into(self._root)
+        reader = ledger.look_into(self._root, scratch=scratch)
         if reader is None:
             raise untrusted(path_of(self._root / STATE), "it is a link that leads nowhere")
         with contextlib.closing(reader):

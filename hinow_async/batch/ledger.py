@@ -399,13 +399,16 @@ def open_ledger(root: Path, origin: str) -> Ledger:
         raise
 
 
-def look_into(root: Path) -> Reader | None:
-    """Read the ledger of a folder without writing anything; None: there is none. Blocks."""
+def look_into(root: Path, *, scratch: Path | None = None) -> Reader | None:
+    """Read the ledger of a folder without writing anything of it; None: there is none. Blocks.
+
+    With *scratch* see `schema.open_at_rest`.
+    """
     path = schema.path_of(root / STATE)
     if not path.exists():
         check_orphan(root)
         return None
-    return Reader(schema.open_at_rest(path), path)
+    return Reader(schema.open_at_rest(path, scratch=scratch), path)
 
 
 def exists(root: Path) -> bool:

@@ -63,8 +63,8 @@ def read_manifest(root: Path, name: str) -> Iterator[Entry | tuple[int, Malforme
                 yield parse(line, number)
             except MalformedLineError as error:
                 yield number, error
-            while not line.endswith(b"\n") and len(line) == LONGEST:
-                line = file.readline(LONGEST)
+            if len(line) == LONGEST and not line.endswith(b"\n"):  # who knows where it ends
+                return
 
 
 def parse(line: bytes, number: int) -> Entry:
@@ -74,8 +74,9 @@ def parse(line: bytes, number: int) -> Entry:
         MalformedLineError: it is none of a manifest.
     """
     if not line.endswith(b"\n"):
+        is_long = len(line) == LONGEST
         raise MalformedLineError(
-            "it is too long" if len(line) >= LONGEST else "it is torn: its end is missing"
+            "it is too long, and nothing behind it was read" if is_long else "it is torn: its end is missing"
         )
     try:
         fields = json.loads(line)

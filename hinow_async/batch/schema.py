@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -83,8 +84,13 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_at_rest(path: Path) -> sqlite3.Connection:
-    """Open a ledger to look at, without the folder's lock and without writing anything.
+def open_at_rest(path: Path, *, scratch: Path | None = None) -> sqlite3.Connection:
+    """Open a ledger to look at, without writing anything of it.
+
+    Args:
+        path: The ledger.
+        scratch: An empty folder that outlives the connection. A log that a dead process left is read in a
+            copy there; then not even its index beside the ledger is written anew. No batch must be at work.
 
     Raises:
         LedgerCorruptError: it cannot be believed, or is of a newer version.
@@ -92,7 +98,8 @@ def open_at_rest(path: Path) -> sqlite3.Connection:
     _check_files(path)
     # A write-ahead log that a dead process left has to be read with it; without one nothing is written.
     is_clean = not path.with_name(f"{LEDGER}-wal").exists()
-    connection = _connect(path, "ro&immutable=1" if is_clean else "ro")
+    place = path if is_clean or scratch is None else _copy(path, scratch)
+    connection = _connect(place, "ro&immutable=1" if is_clean else "ro")
     try:
         with _judged(path):
             _harden(connection)
@@ -116,6 +123,12 @@ def untrusted(path: Path, problem: str) -> LedgerCorruptError:
         f"{printable(str(path), 200)}: {problem}. Nothing was sent and nothing was deleted:"
         " restore the file from a copy, or choose another folder"
     )
+
+
+def _copy(path: Path, scratch: Path) -> Path:
+    for name in (path.name, f"{path.name}-wal"):
+        shutil.copyfile(path.with_name(name), scratch / name)
+    return scratch / path.name
 
 
 # -- opening -----------------------------------------------------------------------------------------------
