@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -268,13 +269,13 @@ def test_the_first_signal_finishes_what_is_paid_for(
     service.change(latency=0.4, max_in_flight=5)
     prompts(40)
     running = start("batch", "prompts.jsonl", "out", "--max-in-flight", 5, env=to_service)
-    wait_for(lambda: service.billing.requests >= 7)
+    wait_for(lambda: service.billing.requests >= 12)
     running.signal(number)
     ended = running.end()
     paid = service.billing.requests
     assert ended.code == code
     assert "nothing more is sent" in ended.err
-    assert "in flight and paid for" in ended.err
+    assert re.search(r"in flight and paid for, .*; that takes about \d+ s\b.*Ctrl-C again", ended.err)
     assert f"{paid} of 40 items done" in ended.out
     service.change(latency=0)
     assert hinow("batch", "prompts.jsonl", "out", env=to_service).code == 0
@@ -291,7 +292,9 @@ def test_the_second_signal_stops_at_once_and_consistently(
     running = start("batch", "prompts.jsonl", "out", "--max-in-flight", 3, "--json", env=to_service)
     wait_for(lambda: service.billing.requests >= 3)
     running.signal()
-    assert b"Stopping" in b"".join(running.process.stderr.readline() for _ in range(2))
+    said = b"".join(running.process.stderr.readline() for _ in range(2))
+    assert b"Stopping: nothing more is sent; " in said
+    assert b"how long that takes is not known yet" in said
     running.signal()
     ended = running.end()
     paid = service.billing.requests
@@ -351,5 +354,6 @@ def test_progress_without_a_terminal_is_plain_lines(start, prompts, service, to_
     quiet = start("batch", "prompts.jsonl", "quiet", "--quiet", env=to_service)
     ended = loud.end()
     assert "0 of 2 done, 2 in flight (limit " in ended.err
+    assert "estimated $0.00 spent, $0.17 to come" in ended.err
     assert "\x1b" not in ended.err
     assert quiet.end().err == ""

@@ -1,4 +1,4 @@
-"""In a real kernel: saving shows itself, and stays in the saved notebook."""
+"""In a real kernel: saving and batches show themselves, and stay in the saved notebook."""
 
 import json
 import os
@@ -34,6 +34,32 @@ def run_notebook(folder, environment, *cells):
 
 def shown(outputs):
     return [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+
+
+def test_a_batch_shows_itself_and_its_report(tmp_path, monkeypatch):
+    """One bar in the cell that ran it, with counts, limit and money; the report is a table; else nothing."""
+    with Sandbox.in_thread(Behaviour(picture_size=64)) as sandbox:
+        monkeypatch.setenv("HINOW_BASE_URL", sandbox.base_url)
+        monkeypatch.setenv("HINOW_API_KEY", sandbox.api_key)
+        monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+        (tmp_path / "prompts.txt").write_text("A fox\nA hen\n")
+        outputs = run_notebook(
+            tmp_path,
+            dict(os.environ),
+            "from hinow_async import AsyncHinow\nfrom hinow_async.batch import generate_batch\n"
+            "client = AsyncHinow()",
+            "report = await generate_batch(client, 'prompts.txt', 'out')",
+            "report",
+            "seen = []\n_ = await generate_batch(client, 'prompts.txt', 'out', on_progress=seen.append)",
+            "await client.aclose()",
+        )
+
+    assert [outputs[cell] for cell in (0, 3, 4)] == [[], [], []]
+    (bar,) = shown(outputs[1])
+    assert bar.startswith('<progress value="2" max="2"></progress> 2 of 2 done, 0 in flight (limit ')
+    assert bar.endswith("estimated $0.17 spent, $0.00 to come")
+    (table,) = shown(outputs[2])
+    assert "<th>items done</th><td>2 of 2 (0 from before)</td>" in table
 
 
 def test_a_saving_that_takes_long_shows_itself(tmp_path, monkeypatch):
