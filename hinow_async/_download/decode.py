@@ -41,6 +41,9 @@ def decode_fully(file: IO[bytes], facts: PictureFacts) -> None:
     if facts.width * facts.height > MOST_PIXELS:
         raise IntegrityError(f"{facts.width:,} x {facts.height:,} pixels are too many to be decoded")
     try:
+        if facts.format == "png":  # decoding ignores the checksums: some damage is only another picture
+            Image.open(file, formats=["png"]).verify()
+            file.seek(0)
         with Image.open(file, formats=[facts.format]) as picture:
             picture.load()
     except (OSError, ValueError, SyntaxError, EOFError) as error:

@@ -56,6 +56,31 @@ async def test_damaged_pixels_are_found_when_asked_for(clients, tmp_path):
     assert saved.path.read_bytes() == body
 
 
+async def test_a_png_that_still_decodes_is_judged_by_its_checksums(clients):
+    """Of compressed data many a flipped bit gives another picture without an error; a checksum tells."""
+    decoding, trusting, _ = clients
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((640, 480)).convert("RGB").save(file, "png")
+    flipped = next(one for one in _with_one_bit_flipped(file.getvalue()) if _decodes(one))
+
+    with pytest.raises(IntegrityError, match="cannot be decoded"):
+        await decoding.images.read(GeneratedImage(data=flipped))
+    assert await decoding.images.read(GeneratedImage(data=file.getvalue())) == file.getvalue()
+    assert await trusting.images.read(GeneratedImage(data=flipped)) == flipped
+
+
+def _with_one_bit_flipped(data):
+    return (data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in range(100, len(data) - 20))
+
+
+def _decodes(data):
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
 async def test_a_sound_picture_passes(clients, tmp_path, picture_format):
     """From a link and inline, to disk and into memory."""
