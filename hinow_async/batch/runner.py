@@ -372,11 +372,11 @@ class Batch:
             raise
         except ConfigurationError:
             raise
+        except (HinowError, ValueError) as error:  # first: a call's timeout is an OSError, too
+            self._on_failed(work, error, trip)
+            return None
         except OSError as error:
             self._on_unrecorded(trip, error)
-            return None
-        except (HinowError, ValueError) as error:
-            self._on_failed(work, error, trip)
             return None
         self._rules.on_success(work.item.request.model)
         self._tally.spend(result.call.estimated_usd)

@@ -14,6 +14,7 @@ from hinow_async import (
     Limits,
     RetryPolicy,
     SourceError,
+    Timeouts,
 )
 from hinow_async.batch import BatchProgress, generate_batch
 from hinow_async.sandbox import Fault
@@ -264,6 +265,15 @@ async def test_a_picture_that_is_none_is_lost_and_never_paid_twice(
     assert sandbox.billing.requests == 1
     assert [row["error"] for row in rows(out / "failures.jsonl")] == [error]
     assert list((out / "images").glob("*")) == []
+
+
+async def test_an_answer_that_does_not_come_in_time_is_maybe_paid(tmp_path, sandbox, run, out, rows):
+    """It concerns its item alone: the others are made, and it is reported with what happened."""
+    sandbox.change(faults=(Fault(match="prompt 1", delay=5),))
+    report = await run(numbered(tmp_path, 4), client_options={"timeouts": Timeouts(response=0.2)})
+    assert (report.saved, report.maybe_paid, report.stopped) == (3, 1, None)
+    (failure,) = rows(out / "failures.jsonl")
+    assert (failure["id"], failure["error"], failure["outcome"]) == ("item-1", "APITimeoutError", "unknown")
 
 
 async def test_an_answer_without_pictures_is_maybe_paid(tmp_path, sandbox, run, out, rows):
