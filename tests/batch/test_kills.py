@@ -1,252 +1,157 @@
-"""Batches that are killed: what the ledger says afterwards, beside what the service billed.
+"""Batches that are killed, stopped, or run out of disk: what the ledger says, and what was billed."""
 
-The ledger is read by SQLite alone, from a copy, as somebody else would read it.
-"""
-
-import contextlib
-import hashlib
-import json
-import os
-import random
 import shutil
-import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from collections import Counter
-from decimal import Decimal
-from pathlib import Path
+from datetime import datetime
 
-import attrs
+import kills
 import pytest
-
-from hinow_async.sandbox import Behaviour, Fault, Sandbox
-
-PRICE = Decimal("0.087")
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+from kills import BRIEF_TROUBLE, PHASE, PRICE
+from relay import MOMENTS
+from scene import KILLED, may_mount, setting
 
 
-class Zygote:
-    """Starts commands that may be killed."""
-
-    def __init__(self, folder, service):
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).parent / "zygote.py"],
-            cwd=folder,
-            env={**os.environ, "HINOW_BASE_URL": service.base_url, "HINOW_API_KEY": service.api_key},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, *args, die_at=None):
-        self.process.stdin.write(json.dumps({"args": [str(arg) for arg in args], "die_at": die_at}) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
-
-    def ended(self):
-        return int(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+def slow(*values, name):
+    return pytest.param(*values, marks=pytest.mark.slow, id=name)
 
 
-@attrs.define
-class Scene:
-    """A source, a folder, a service, and how often its client was killed."""
-
-    folder: Path
-    service: Sandbox
-    zygote: Zygote
-    items: int
-    limit: int
-    kills: int = 0
-
-    @property
-    def out(self):
-        return self.folder / "out"
-
-    def write(self):
-        rows = (
-            {"id": f"item-{n}", "prompt": f"prompt {n}", "num_images": n % 3 + 1} for n in range(self.items)
-        )
-        (self.folder / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-
-    def start(self, *options, **more):
-        return self.zygote.start(
-            "batch", "prompts.jsonl", "out", "--max-in-flight", self.limit, "--quiet", *options, **more
-        )
-
-    def run(self, *options):
-        self.start(*options)
-        return self.zygote.ended()
-
-    def billed(self, item):
-        return self.service.billing.by_prompt[f"prompt {item.removeprefix('item-')}"]
-
-    @contextlib.contextmanager
-    def ledger(self):
-        """Open a copy of the ledger, with the log that a dead process left."""
-        copy = self.folder / "copy"
-        copy.mkdir(exist_ok=True)
-        for name in ("ledger.sqlite3", "ledger.sqlite3-wal"):
-            (copy / name).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copy(self.out / ".hinow" / name, copy)
-        if not (copy / "ledger.sqlite3").exists() or not (copy / "ledger.sqlite3").stat().st_size:
-            yield None
-            return
-        with contextlib.closing(sqlite3.connect(copy / "ledger.sqlite3")) as db:
-            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            yield db if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] else None
-
-    def states(self):
-        with self.ledger() as db:
-            return {} if db is None else dict(db.execute("SELECT id, state FROM items"))
-
-    def check_killed(self):
-        """What must hold at any moment."""
-        states = self.states()
-        for number in range(self.items):
-            item = f"item-{number}"
-            billed = self.billed(item)
-            assert billed <= 1, f"{item} was paid {billed} times"
-            if billed:
-                assert states.get(item, "planned") not in {"planned", "failed"}, f"{item}: {states.get(item)}"
-        with self.ledger() as db:
-            if db is None:
-                return
-            for file, digest in db.execute("SELECT file, sha256 FROM files WHERE state = 'saved'"):
-                assert hashlib.sha256((self.out / file).read_bytes()).hexdigest() == digest
-
-    def check_ended(self, *, most_billed=1):
-        """What must hold when a run came to its end."""
-        states = Counter(self.states().values())
-        assert sum(states[state] for state in ("saved", "failed", "maybe_paid", "paid_lost")) == self.items
-        assert states["maybe_paid"] <= self.kills * self.limit + self.items // 10
-        with self.ledger() as db:
-            saved = set(db.execute("SELECT file, sha256 FROM files WHERE state = 'saved'"))
-            spent = sum(
-                (Decimal(usd) for (usd,) in db.execute("SELECT usd FROM attempts WHERE state <> 'unbilled'")),
-                Decimal(0),
-            )
-            assert db.execute("SELECT count(*) FROM attempts WHERE state = 'open'").fetchone() == (0,)
-        manifest = [json.loads(line) for line in (self.out / "manifest.jsonl").read_text().splitlines()]
-        assert len(manifest) == len(saved)
-        assert {(row["file"], row["sha256"]) for row in manifest} == saved
-        lying = {f"images/{path.name}" for path in (self.out / "images").iterdir()}
-        assert lying == {file for file, _ in saved}
-        assert names(self.out) == [".hinow", "failures.jsonl", "images", "manifest.jsonl"]
-        assert names(self.out / ".hinow") == ["ledger.sqlite3", "lock"]
-        assert spent >= self.service.billing.usd
-        failures = [json.loads(line) for line in (self.out / "failures.jsonl").read_text().splitlines()]
-        assert Counter(row["outcome"] for row in failures)["unknown"] == states["maybe_paid"]
-        assert all(row["prompt"] and row["at"] for row in failures)
-        assert all(self.billed(f"item-{number}") <= most_billed for number in range(self.items))
-        return states
-
-    def check_resent(self):
-        """With consent all is made, and only what was maybe paid may have been paid twice."""
-        before = {item for item, state in self.states().items() if state == "maybe_paid"}
-        keys = self.keys(before)
-        self.service.change(faults=(), latency=0.0, latency_jitter=0.0)
-        assert self.run("--resend-unknown") == 0
-        states = self.check_ended(most_billed=2)
-        assert states == {"saved": self.items}
-        twice = {f"item-{n}" for n in range(self.items) if self.billed(f"item-{n}") == 2}
-        assert twice <= before
-        assert self.keys(before) == keys
-
-    def keys(self, items):
-        with self.ledger() as db:
-            rows = db.execute(
-                "SELECT id, key FROM attempts JOIN items USING (item) WHERE attempts.state <> 'unbilled'"
-            )
-            return {(item, key) for item, key in rows if item in items}
-
-
-@pytest.fixture
-def stage(tmp_path):
-    """Set a scene: so many items, and how the service behaves."""
-    with contextlib.ExitStack() as stack:
-
-        def make(items, limit=8, **behaviour):
-            service = stack.enter_context(Sandbox.in_thread(Behaviour(picture_size=64, **behaviour)))
-            zygote = Zygote(tmp_path, service)
-            stack.callback(zygote.close)
-            scene = Scene(tmp_path, service, zygote, items, limit)
-            scene.write()
-            return scene
-
-        yield make
-
-
-TROUBLE = (
-    Fault(probability=0.1, seed=1, status=429, headers={"retry-after-ms": "30"}),
-    Fault(probability=0.03, seed=2, drop="after"),
-    Fault(path="files", probability=0.2, seed=3, stall=0.05, truncate=300),
-)
-
-
-def kill_at_random(scene, kills, within, seed):
-    """Start it again and again, and kill it within so many seconds of its first sign of life."""
-    rng = random.Random(seed)
-    while True:
-        received = scene.service.billing.received
-        pid = scene.start()
-        if scene.kills < kills:
-            until = time.monotonic() + 10
-            while scene.service.billing.received == received and time.monotonic() < until:
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0, within))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        code = scene.zygote.ended()
-        scene.check_killed()
-        if code != -signal.SIGKILL:
-            return
-        scene.kills += 1
-
-
-@pytest.mark.parametrize(
-    ("items", "limit", "kills", "within"),
-    [(150, 8, 20, 0.25), pytest.param(500, 2, 200, 0.2, marks=pytest.mark.slow)],
-    ids=["20", "200"],
-)
-def test_kill_9_at_random_moments(stage, items, limit, kills, within):
+def test_kill_9_at_random_moments(tmp_path):
     """No paid item ever looks unsent; every item is saved or reported; with consent all is made."""
-    scene = stage(items, limit, latency=0.005, latency_jitter=0.075, faults=TROUBLE)
-    kill_at_random(scene, kills, within, seed=items)
-    assert scene.kills >= kills // 2
-    scene.check_ended()
-    scene.check_resent()
+    row = kills.at_random_moments(
+        tmp_path, items=120, limit=6, kills=PHASE, within=0.25, seed=120, faults=BRIEF_TROUBLE
+    )
+    assert (row.twice, row.unseen) == (0, 0)
+
+
+@pytest.mark.slow
+def test_kill_9_at_two_hundred_random_moments(tmp_path):
+    """The same with 500 prompts."""
+    row = kills.at_random_moments(tmp_path)
+    assert (row.twice, row.unseen) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_kill_9_at_ten_moments_that_the_service_knows(tmp_path, moment):
+    """Ten times at each, while others are in flight and faults strike."""
+    row = kills.at_a_moment(tmp_path, moment)
+    assert (row.kills, row.twice, row.unseen) == (10, 0, 0)
+
+
+def test_kill_9_at_each_moment_that_the_service_knows(tmp_path):
+    """From the accepted connection to half a file: once each, one after another."""
+    with setting(tmp_path, 8, limit=2, latency=0.005, is_relayed=True) as scene:
+        for moment in MOMENTS:
+            kills.at_moment(scene, moment, 1, seed=7)
+            scene.kills = 0
+            (tmp_path / "out").rename(tmp_path / moment)
+            scene.begin_anew()
 
 
 @pytest.mark.parametrize(
     "first", [pytest.param(7), *(pytest.param(n, marks=pytest.mark.slow) for n in range(7))]
 )
-def test_kill_9_at_every_durable_step(stage, first):
+def test_kill_9_at_every_durable_step(tmp_path, first):
     """Before and after each fsync, link, rename and commit: each in a folder of its own."""
-    scene = stage(2)
-    for number in range(first + 1, 1000, 8):
-        shutil.rmtree(scene.out, ignore_errors=True)
-        scene.service.billing.by_prompt.clear()
-        scene.start(die_at=number)
-        code = scene.zygote.ended()
-        if code != -signal.SIGKILL:
-            assert number > 40
-            return
-        scene.check_killed()
-        assert scene.run() in {0, 1}
-        scene.check_killed()
-        maybe = sum(state == "maybe_paid" for state in scene.states().values())
-        assert scene.run("--resend-unknown") == 0
-        assert set(scene.states().values()) == {"saved"}
-        assert sum(scene.service.billing.by_prompt.values()) <= 2 + maybe
+    with setting(tmp_path, 2) as scene:
+        for number in range(first + 1, 1000, 8):
+            scene.begin_anew()
+            scene.start(die_at=number)
+            code = scene.zygote.ended()
+            if code != KILLED:
+                assert number > 40
+                return
+            scene.kills = 1
+            scene.check_killed()
+            assert scene.run() in {0, 1}
+            scene.check_killed()
+            scene.check_resent()
     raise AssertionError("it never ended by itself")
+
+
+@pytest.mark.parametrize(
+    ("items", "most", "seed"), [pytest.param(20, 2, 1, id="2"), slow(200, 50, 2, name="50")]
+)
+def test_a_wall_clock_that_jumps(tmp_path, items, most, seed):
+    """By hours, to and fro, while it is killed: nothing waits for it, and nothing is billed twice."""
+    faults = (kills.dated_refusals(), *BRIEF_TROUBLE[1:])
+    with setting(tmp_path, items, limit=3, seed=seed, faults=faults) as scene:
+        kills.at_random(scene, most, 0.3, seed)
+        scene.check_ended()
+        with scene.ledger() as db:
+            (first, last) = db.execute("SELECT min(at), max(at) FROM attempts").fetchone()
+        assert (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() > 3600
+        scene.check_resent()
+
+
+@pytest.mark.parametrize(
+    ("items", "stops", "most", "seed"), [pytest.param(20, 2, 1, 1, id="2"), slow(300, 60, 20, 2, name="60")]
+)
+def test_a_process_that_is_stopped_for_longer_than_its_timeouts(tmp_path, items, stops, most, seed):
+    """Calls that it slept through may have been paid for, and none of them is sent again."""
+    with setting(tmp_path, items, limit=3, latency=0.02, latency_jitter=0.06) as scene:
+        kills.stopped_at_random(scene, stops, most, seed)
+        assert scene.stops == stops
+        scene.check_ended()
+        scene.check_resent()
+
+
+@pytest.mark.parametrize(
+    ("items", "rounds", "seed"), [pytest.param(20, 2, 1, id="2"), slow(300, 30, 2, name="30")]
+)
+def test_a_disk_that_is_full_in_the_midst(tmp_path, items, rounds, seed):
+    """Full, killed or not, and room again: what was paid is there, and nothing is billed twice."""
+    if not may_mount():
+        pytest.skip("no user namespaces here")
+    with setting(
+        tmp_path, items, limit=3, disk=8_000_000, latency=0.01, latency_jitter=0.05, faults=BRIEF_TROUBLE
+    ) as scene:
+        kills.with_full_disk(scene, rounds, seed)
+        scene.check_ended()
+        scene.check_resent()
+
+
+@pytest.mark.parametrize(("items", "most"), [pytest.param(40, 4, id="4"), slow(400, 60, name="60")])
+def test_a_budget_holds_over_runs_that_are_killed(tmp_path, items, most):
+    """What was billed never exceeds it, whatever the ledger did not hear of; and it is used to its end."""
+    usd = PRICE * items
+    with setting(
+        tmp_path, items, limit=3, budget=usd, latency=0.01, latency_jitter=0.04, faults=BRIEF_TROUBLE
+    ) as scene:
+        kills.at_random(scene, most, 0.25, seed=items)
+        assert scene.run() == 3
+        scene.check_killed()
+        scene.check_bills()
+        with scene.ledger() as db:
+            spent = kills.spent(db)
+        assert scene.service.billing.usd <= spent <= usd
+        assert usd - spent < 3 * PRICE
+
+
+def test_a_folder_that_is_carried_elsewhere_goes_on(tmp_path):
+    """Killed, copied to another place, removed here: the copy goes on, and no path in it leads back."""
+    with setting(tmp_path, 30, limit=3, latency=0.02, is_relayed=True) as scene:
+        scene.relay.aim("file half written", 9)
+        scene.relay.at(scene.start())
+        assert kills.has_been_killed(scene)
+        (tmp_path / "elsewhere/deep").mkdir(parents=True)
+        shutil.copytree(scene.out, tmp_path / "elsewhere/deep/copy")
+        shutil.rmtree(scene.out)
+        scene.place = "elsewhere/deep/copy"
+        assert scene.run() in {0, 1}
+        scene.check_ended()
+        scene.check_resent()
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_line_that_a_kill_tore(tmp_path):
+    """Half a line at the manifest's end: it is cut off, and the ledger tells the rest."""
+    with setting(tmp_path, 20, limit=3, latency=0.02, is_relayed=True) as scene:
+        scene.relay.aim("file half written", 9)
+        scene.relay.at(scene.start())
+        assert kills.has_been_killed(scene)
+        manifest = scene.out / "manifest.jsonl"
+        content = manifest.read_bytes()
+        assert content.count(b"\n") > 1
+        manifest.write_bytes(content[:-20])
+        assert scene.run() in {0, 1}
+        scene.check_ended()
