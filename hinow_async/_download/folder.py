@@ -203,6 +203,19 @@ def claim(folder: Folder, source: str, target: str) -> bool:
     return True
 
 
+def make_durable(path: Path) -> None:
+    """Make the name of a folder durable, and those above it on its file system, whoever made them and when.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    path = path.resolve()
+    device = path.stat().st_dev
+    for above in itertools.takewhile(lambda above: above.stat().st_dev == device, path.parents):
+        with contextlib.suppress(PermissionError):  # who may not look into a folder made nothing in it
+            _sync(above)
+
+
 def is_same(folder: Folder, name: str, digest: str, size: int) -> bool:
     """Whether *name* is a regular file with these very bytes; if so, it is made durable."""
     try:
@@ -258,8 +271,12 @@ def _make_folders(path: Path) -> None:
     missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
-        above = Folder(folder.parent)
-        try:
-            above.sync()
-        finally:
-            above.close()
+        _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    folder = Folder(path)
+    try:
+        folder.sync()
+    finally:
+        folder.close()

@@ -25,6 +25,7 @@ from hinow_async._budget import exact
 from hinow_async._call import CallOptions
 from hinow_async._client import AsyncHinow
 from hinow_async._download import sweep
+from hinow_async._download.folder import make_durable
 from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
 from hinow_async._models.images import GeneratedImage, ImageResult, SavedImage
 from hinow_async._options import RetryPolicy
@@ -103,6 +104,7 @@ class Batch:
         self._stream: Stream[None] | None = None
         self._ledger: Ledger | None = None
         self._swept: set[str] = set()
+        self._durable: set[str] = set()
         self._stopped: Stopped | None = None
         self._elapsed: float | None = None
         self._on_way: set[Trip] = set()
@@ -134,6 +136,8 @@ class Batch:
 
     async def _run_locked(self) -> None:
         found: Survey | None = None
+        with _translated(self._folder):
+            await asyncio.to_thread(make_durable, self._folder / STATE)
         if await asyncio.to_thread(ledgers.exists, self._folder):
             await self._open()
         try:
@@ -519,6 +523,8 @@ class Batch:
             reason = _problem(type(problem).__name__, str(problem), "lost")
         try:
             files = [_kept_file(work.item.folder, image) for image in saved]
+            if files or paid.adopted:
+                await self._settle_folder(work.item.folder)
             await self._opened.kept(paid.row, [*paid.adopted, *files], paid.bought, reason)
         except OSError as error:
             problem, reason = error, _problem(type(error).__name__, str(error), "lost")
@@ -531,6 +537,12 @@ class Batch:
         else:
             self._on_lost(paid, problem, reason)
         return True
+
+    async def _settle_folder(self, folder: str) -> None:
+        """Make the name of a folder of pictures durable, before the ledger says of any that it is there."""
+        if folder not in self._durable:
+            await asyncio.to_thread(make_durable, self._folder / folder)
+            self._durable.add(folder)
 
     def _on_lost(self, paid: Paid, problem: BaseException, reason: Problem) -> None:
         """Pictures are paid for and missing: the next run asks their links, and sends nothing."""

@@ -144,9 +144,13 @@ class Scene:
     def begin_anew(self):
         """Another folder, and a service that has billed nothing."""
         shutil.rmtree(self.out, ignore_errors=True)
+        self.begin_bills()
+        self.kills = 0
+
+    def begin_bills(self):
+        """Let the service forget what it billed."""
         self.service.billing.by_prompt.clear()
         self.service.billing.usd = Decimal(0)
-        self.kills = 0
 
     # -- what is known -----------------------------------------------------------------------------
 
