@@ -7,12 +7,13 @@ It holds links that may be signed: it is its owner's alone, whatever the umask.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,29 +21,33 @@ from hinow_async._errors import LedgerCorruptError
 from hinow_async._protocol.failures import printable
 
 LEDGER: Final = "ledger.sqlite3"
-VERSION: Final = 1
-"""Of the schema, in `user_version`. An older one is migrated in one transaction, a newer one refused."""
-
-_TABLES: Final = (
-    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    # An item without an id was superseded by another request under its id: its money still counts.
-    "CREATE TABLE items (item INTEGER PRIMARY KEY, id TEXT UNIQUE, fingerprint TEXT NOT NULL,"
-    " request TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
-    " ('planned', 'sent', 'answered', 'saved', 'failed', 'maybe_paid', 'paid_lost')),"
-    " run INTEGER NOT NULL, problem TEXT)",
-    "CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, item INTEGER NOT NULL, key TEXT NOT NULL,"
-    " account TEXT NOT NULL, usd TEXT, at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
-    " ('open', 'unbilled', 'unknown', 'answered')))",
-    "CREATE INDEX attempts_of_item ON attempts (item)",
-    # The answer as it came, or the name of the file beside the ledger that holds it.
-    "CREATE TABLE answers (item INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, request_id TEXT,"
-    " body BLOB, spool TEXT, at TEXT NOT NULL, model TEXT, provider TEXT, images INTEGER)",
-    "CREATE TABLE files (item INTEGER NOT NULL, picture INTEGER NOT NULL, file TEXT NOT NULL,"
-    " sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,"
-    " at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('placing', 'saved')),"
-    " PRIMARY KEY (item, picture)) WITHOUT ROWID",
-    "CREATE TABLE skipped (line INTEGER PRIMARY KEY, message TEXT NOT NULL, at TEXT NOT NULL)",
+_STEPS: Final[Sequence[Iterable[str]]] = (
+    (
+        "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        # An item without an id was superseded by another request under its id: its money still counts.
+        "CREATE TABLE items (item INTEGER PRIMARY KEY, id TEXT UNIQUE, fingerprint TEXT NOT NULL,"
+        " request TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
+        " ('planned', 'sent', 'answered', 'saved', 'failed', 'maybe_paid', 'paid_lost')),"
+        " run INTEGER NOT NULL, problem TEXT)",
+        "CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, item INTEGER NOT NULL, key TEXT NOT NULL,"
+        " account TEXT NOT NULL, usd TEXT, at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN"
+        " ('open', 'unbilled', 'unknown', 'answered')))",
+        "CREATE INDEX attempts_of_item ON attempts (item)",
+        # The answer as it came, or the name of the file beside the ledger that holds it.
+        "CREATE TABLE answers (item INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, request_id TEXT,"
+        " body BLOB, spool TEXT, at TEXT NOT NULL, model TEXT, provider TEXT, images INTEGER)",
+        "CREATE TABLE files (item INTEGER NOT NULL, picture INTEGER NOT NULL, file TEXT NOT NULL,"
+        " sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,"
+        " at TEXT NOT NULL, state TEXT NOT NULL CHECK (state IN ('placing', 'saved')),"
+        " PRIMARY KEY (item, picture)) WITHOUT ROWID",
+        "CREATE TABLE skipped (line INTEGER PRIMARY KEY, message TEXT NOT NULL, at TEXT NOT NULL)",
+    ),
 )
+"""Each brings a ledger from one version of the schema, in `user_version`, to the next; version 0 is empty.
+
+A new ledger takes all of them, an older one those that it lacks, in one transaction: so both have the very
+same tables. What was released once is never changed; what comes is a step more.
+"""
 
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _CACHE: Final = 8 * 1024  # KiB
@@ -67,9 +72,8 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     try:
         with _judged(path):
             _configure(connection)
-            if _version(connection) == 0 and not _schema(connection):
-                _make(connection)
             _check(connection, path)
+            _migrate(connection, len(_STEPS))
             connection.execute("PRAGMA journal_mode = WAL")
     except BaseException:
         connection.close()
@@ -104,6 +108,8 @@ def open_at_rest(path: Path, *, scratch: Path | None = None) -> sqlite3.Connecti
         with _judged(path):
             _harden(connection)
             _check(connection, path)
+            if _version(connection) < len(_STEPS):
+                return _migrated_copy(connection)
     except BaseException:
         connection.close()
         raise
@@ -204,12 +210,30 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _make(connection: sqlite3.Connection) -> None:
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a ledger to that version, all at once: killed or closed in between, it is what it was."""
+    steps = _STEPS[_version(connection) : version]
+    if not steps:
+        return
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _TABLES:
+    for statement in itertools.chain.from_iterable(steps):
         connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("COMMIT")
+
+
+def _migrated_copy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Copy an older ledger into memory and bring it up to date there: the file is only looked at."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        connection.backup(copy)
+        connection.close()
+        _harden(copy)
+        _migrate(copy, len(_STEPS))
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
@@ -217,12 +241,15 @@ def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str | None]]:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse what is not as a version that is known would have left it."""
     version = _version(connection)
-    if version > VERSION:
-        raise untrusted(path, f"a newer hinow-async wrote it (schema {version}, this one knows {VERSION})")
+    if version > len(_STEPS):
+        raise untrusted(
+            path, f"a newer hinow-async wrote it (schema {version}, this one knows {len(_STEPS)})"
+        )
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
-        _make(model)
-        if version != VERSION or _schema(connection) != _schema(model):
+        _migrate(model, version)
+        if version < 0 or _schema(connection) != _schema(model):
             raise untrusted(path, "its tables are not those of a batch")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
