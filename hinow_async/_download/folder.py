@@ -213,7 +213,16 @@ def make_durable(path: Path) -> None:
     device = path.stat().st_dev
     for above in itertools.takewhile(lambda above: above.stat().st_dev == device, path.parents):
         with contextlib.suppress(PermissionError):  # who may not look into a folder made nothing in it
-            _sync(above)
+            sync(above)
+
+
+def sync(path: Path) -> None:
+    """Make the names in a folder durable."""
+    folder = Folder(path)
+    try:
+        folder.sync()
+    finally:
+        folder.close()
 
 
 def is_same(folder: Folder, name: str, digest: str, size: int) -> bool:
@@ -271,12 +280,4 @@ def _make_folders(path: Path) -> None:
     missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
-        _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    folder = Folder(path)
-    try:
-        folder.sync()
-    finally:
-        folder.close()
+        sync(folder.parent)

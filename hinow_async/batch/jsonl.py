@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from hinow_async._download.folder import sync
 from hinow_async._protocol import json
 
 _GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -48,7 +49,7 @@ class JsonLines:
         self._size += len(data)
 
     def rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Replace the whole file, in one step."""
+        """Replace the whole file, in one step, durably."""
         fresh = self.path.with_name(f".{self.path.name}.part")
         with contextlib.suppress(FileNotFoundError):  # of a process that died here
             fresh.unlink()
@@ -60,6 +61,7 @@ class JsonLines:
                 os.fsync(fd)
             self.close()
             fresh.replace(self.path)
+            sync(self.path.parent)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 fresh.unlink()
