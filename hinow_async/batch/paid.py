@@ -77,13 +77,19 @@ def _is_there(root: Path, kept: KeptFile) -> bool:
 
 
 def _is_whole(root: Path, kept: KeptFile) -> bool:
-    """Whether a file that was about to get its name has it, and is the one that was meant."""
+    """Whether a file that was about to get its name has it, and is the one that was meant.
+
+    If so, its name is made durable: the process that gave it may have died before it could do that.
+    """
     path = root / kept.file
     if not path.parent.is_dir():
         return False
     folder = Folder(path.parent)
     try:
-        return is_same(folder, path.name, kept.sha256, kept.size)
+        if not is_same(folder, path.name, kept.sha256, kept.size):
+            return False
+        folder.sync()
+        return True
     finally:
         folder.close()
 

@@ -17,9 +17,7 @@ _SYNCS = {"fsync", "fdatasync"}
 class File:
     live: bytearray = attrs.field(factory=bytearray)
     durable: bytes = b""
-
-    def sync(self, state):
-        self.durable = state
+    synced: int = -1
 
     @property
     def state(self):
@@ -34,9 +32,8 @@ class File:
 class Folder:
     live: dict[str, object] = attrs.field(factory=dict)
     durable: dict[str, object] = attrs.field(factory=dict)
-
-    def sync(self, state):
-        self.durable = state
+    synced: int = -1
+    """When the sync began that its durable state is of."""
 
     @property
     def state(self):
@@ -159,12 +156,12 @@ def replay(calls, root):
             if is_end:
                 disk.apply(call)
             continue
-        node = disk.node(call.handles[0][1])
-        if node is not None and not is_end:
+        if not is_end and (node := disk.node(call.handles[0][1])) is not None:
             syncing[call] = node, node.state
-        elif node is not None and call in syncing:
+        elif call in syncing:
             node, state = syncing.pop(call)
-            node.sync(state)
+            if call.begun > node.synced:  # of two at once the later one knows more
+                node.durable, node.synced = state, call.begun
 
 
 def _last_number(call):

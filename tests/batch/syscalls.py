@@ -58,11 +58,12 @@ def is_there():
         return False
 
 
-def record(arguments, log, **options):
-    """Run a command, and return its calls in the order in which they ended."""
-    command = [*STRACE, "-y", "-xx", "-s", "4000000", "-o", log, "-e", f"trace={RECORDED}", *COMMAND]
-    subprocess.run([*command, *map(str, arguments)], check=False, capture_output=True, **options)
-    return list(read(log.read_text()))
+def record(arguments, log, after=(), **options):
+    """Run a command; return its calls in the order in which they ended, *after* those of an earlier one."""
+    traced = ("-y", "-xx", "-s", "4000000", "-o", log, "-e", f"trace={RECORDED}")
+    command = [*STRACE, *traced, *COMMAND, *map(str, arguments)]
+    subprocess.run(command, check=False, capture_output=True, **options)
+    return [*after, *read(log.read_text(), after[-1].ended + 1 if after else 0)]
 
 
 def kill_at(call, number, arguments, **options):
@@ -76,18 +77,18 @@ def kill_at(call, number, arguments, **options):
     return subprocess.run(command, check=False, capture_output=True, **options).returncode
 
 
-def read(log):
-    """Yield the calls of a recording that went well."""
+def read(log, first=0):
+    """Yield the calls of a recording that went well; *first* is the position of its first line."""
     open_calls = {}
-    for position, line in enumerate(log.splitlines()):
+    for position, line in enumerate(log.splitlines(), first):
         pid, said = _LINE.fullmatch(line).groups()
         if said.endswith("<unfinished ...>"):
             open_calls[pid] = (position, said.removesuffix("<unfinished ...>"))
             continue
         begun = position
         if resumed := _RESUMED.fullmatch(said):
-            begun, first = open_calls.pop(pid)
-            said = first + resumed[2]
+            begun, entered = open_calls.pop(pid)
+            said = entered + resumed[2]
         if (whole := _WHOLE.fullmatch(said)) and int(whole[3]) >= 0:
             yield _call(int(pid), whole, begun, position)
 

@@ -38,10 +38,11 @@ def recording(tmp_path_factory):
         yield Recording(folder, scene, record(scene))
 
 
-def record(scene, *options):
-    arguments = [*scene.arguments(*options)]
-    arguments[1:3] = scene.folder / "prompts.jsonl", scene.out
-    return syscalls.record(arguments, scene.folder / "log", env=environment(scene.service), cwd=scene.folder)
+def record(scene, after=()):
+    """Run the batch, with whole paths so that they can be followed."""
+    arguments = ["batch", scene.folder / "prompts.jsonl", scene.out, *scene.arguments()[3:]]
+    log, env = scene.folder / "log", environment(scene.service)
+    return syscalls.record(arguments, log, after, env=env, cwd=scene.folder)
 
 
 def sent_by(call):
@@ -165,6 +166,16 @@ def test_a_power_cut_at_each_sync(recording):
     assert count > 40
 
 
+def test_what_a_clean_end_leaves_is_durable(recording):
+    """Power may fail as soon as it is over: the pictures, the manifest and the failures are there."""
+    *_, (disk, _) = cuts(recording.calls, recording.folder)
+    lay_out(disk, recording.folder / "left")
+    for path in recording.scene.out.rglob("*"):
+        if path.is_file() and ".hinow" not in path.parts:
+            left = recording.folder / "left/out" / path.relative_to(recording.scene.out)
+            assert left.read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize(
     "most", [pytest.param(4, id="4"), pytest.param(1000, id="all", marks=pytest.mark.slow)]
 )
@@ -189,6 +200,37 @@ def test_a_power_cut_that_keeps_some_of_what_was_not_synced(recording, seed):
         lay_out(disk, left, lambda node: node.state if rng.random() < 0.5 else node.durable)  # noqa: B023
         check_left(left, recording.folder / "copy", sent)
         go_on(scene, sent)
+
+
+def is_sync_of_pictures(call):
+    return call.name == "fsync" and is_of(call, "/images")
+
+
+def is_step(call):
+    return call.name in {*_SYNCS, "linkat", "rename"}
+
+
+@pytest.mark.parametrize(
+    ("choose", "most"),
+    [
+        pytest.param(is_sync_of_pictures, 1, id="1"),
+        pytest.param(is_step, 1000, id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_a_power_cut_after_a_kill(tmp_path, choose, most):
+    """What a killed run had not synced is not durable because the next one finds it: that syncs it first."""
+    folder = tmp_path.resolve()
+    with setting(folder, ITEMS, limit=1) as scene:
+        whole = record(scene)
+        for step in [call for call in whole if choose(call)][:most]:
+            before = [call for call in whole if call.ended < step.begun]
+            *_, (_, disk) = power.replay(before, folder)
+            shutil.rmtree(scene.out)
+            disk.lay_out(folder, lambda node: node.state)
+            both = record(scene, before)
+            for disk, sent in cuts(both, folder):
+                lay_out(disk, folder / "left")
+                check_left(folder / "left", folder / "copy", sent)
 
 
 # -- kills inside ----------------------------------------------------------------------------------------
