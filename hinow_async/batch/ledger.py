@@ -107,6 +107,8 @@ class Ledger:
         self._manifest = JsonLines(root / MANIFEST, 0o666)
         self._failures = JsonLines(root / FAILURES, 0o600)
         self.reader = reader
+        self.is_after_crash = reader.fact("manifest") is None
+        """Whether the run before did not come to its end; also where there was none."""
 
     def start(self, on_full: Callable[[OSError], None]) -> None:
         """Begin to record, on the running loop.

@@ -7,6 +7,7 @@ cost some thirty megabytes.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -18,6 +19,7 @@ from hinow_async._protocol.names import fold, safe_name
 from hinow_async.batch.seen import Seen
 from hinow_async.batch.source import Entry
 
+IMAGES: Final = "images"
 PER_FOLDER: Final = 1000
 _DIGITS: Final = 16
 
@@ -89,4 +91,11 @@ class Planner:
 def folder_of(position: int) -> str:
     """Return the folder of the item at *position*: 1,000 items to each."""
     number = position // PER_FOLDER
-    return "images" if number == 0 else f"images/{number:04d}"
+    return IMAGES if number == 0 else f"{IMAGES}/{number:04d}"
+
+
+def folders_of_pictures(root: Path) -> set[Path]:
+    """Return the folders of pictures that are there; blocks."""
+    images = root / IMAGES
+    inner = (path for path in images.glob("[0-9]*") if path.is_dir() and not path.is_symlink())
+    return {images, *inner} if images.is_dir() else set()

@@ -25,7 +25,7 @@ from hinow_async._budget import exact
 from hinow_async._call import CallOptions
 from hinow_async._client import AsyncHinow
 from hinow_async._download import sweep
-from hinow_async._download.folder import make_durable
+from hinow_async._download.folder import make_durable, sync
 from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
 from hinow_async._models.images import GeneratedImage, ImageResult, SavedImage
 from hinow_async._options import RetryPolicy
@@ -39,6 +39,7 @@ from hinow_async.batch.finishing import Outlook, outlook
 from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
 from hinow_async.batch.paid import Paid, paid_for
+from hinow_async.batch.plan import folders_of_pictures
 from hinow_async.batch.progress import Meter, OnProgress, Tally, Teller
 from hinow_async.batch.reader import KeptFile
 from hinow_async.batch.report import BatchProgress, BatchReport, Stopped
@@ -246,16 +247,24 @@ class Batch:
         self._teller.tell(self.progress, is_last=True)
         is_whole = self._is_exhausted and self._stopped is None
         try:
-            await asyncio.to_thread(self._opened.finish, is_whole_source=is_whole)
-            if self._stopped != "disk":
-                await asyncio.to_thread(self._sweep_all)
+            try:
+                if self._stopped != "disk":
+                    await asyncio.to_thread(self._sweep_all)
+            finally:
+                await asyncio.to_thread(self._opened.finish, is_whole_source=is_whole)
         except OSError as error:
             # The ledger stands: the next run derives the files from it.
             self._halt("disk", f"the folder cannot be written to: {error}")
 
     def _sweep_all(self) -> None:
-        for folder in self._swept:
-            sweep(self._folder / folder, resumable=True)
+        """Leave no temporary file, also where nothing was to do, nor one that a power cut brings back."""
+        folders = {self._folder / folder for folder in self._swept}
+        if self._opened.is_after_crash:
+            folders.update(folders_of_pictures(self._folder))
+        for folder in folders:
+            if folder.is_dir():
+                sweep(folder, resumable=True)
+                sync(folder)
 
     async def _watch(self) -> None:
         """Wait for the caller's wish to stop."""

@@ -101,3 +101,16 @@ async def test_pictures_that_come_inline_survive_a_full_disk(tmp_path, sandbox, 
     report = await run(source)
     assert (report.saved, report.images, sandbox.billing.requests) == (1, 3, 1)
     assert list((out / ".hinow").glob("answers/*")) == []
+
+
+async def test_strays_go_also_where_nothing_is_to_be_made(tmp_path, run, out):
+    """What a process left that died when all was saved is removed by the next run."""
+    source = write(tmp_path, {"id": "x", "prompt": "a"})
+    await run(source)
+    stray = out / "images/.x-0.01234567.part"
+    stray.write_bytes(b"half")
+    with contextlib.closing(sqlite3.connect(out / ".hinow/ledger.sqlite3")) as db:
+        db.execute("DELETE FROM facts WHERE name = 'manifest'")
+        db.commit()
+    assert (await run(source)).reused == 1
+    assert [path.name for path in (out / "images").iterdir()] == ["x-0.png"]
