@@ -282,7 +282,7 @@ def setting(folder, items, *, limit=8, is_relayed=False, seed=None, disk=None, b
         NotADirectoryError: a disk cannot be made here.
     """
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(Sandbox.in_thread(Behaviour(picture_size=64, **behaviour)))
+        service = stack.enter_context(Sandbox.in_thread(Behaviour(**{"picture_size": 64, **behaviour})))
         relay = stack.enter_context(Relay(service.origin)) if is_relayed else None
         options = () if seed is None else ("--jumping-clock", str(seed))
         inside = () if disk is None else _own_disk(folder, disk)
