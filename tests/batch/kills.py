@@ -110,7 +110,7 @@ def stopped_at_random(scene, stops, kills, seed):
             if scene.kills < kills:
                 time.sleep(rng.uniform(0, 0.1))
                 kill(pid)
-        if not has_been_killed(scene) and scene.stops >= stops:
+        if not has_been_killed(scene) and (scene.stops >= stops or scene.is_done):
             return
 
 

@@ -164,6 +164,12 @@ class Scene:
         with self.ledger() as db:
             return {} if db is None else dict(db.execute("SELECT id, state FROM items"))
 
+    @property
+    def is_done(self):
+        """Whether no run will find anything to do without consent."""
+        states = self.states()
+        return len(states) == self.items and set(states.values()) <= {"saved", "maybe_paid"}
+
     def keys(self, items):
         with self.ledger() as db:
             rows = db.execute(

@@ -30,12 +30,19 @@ class Recording:
     calls: list
 
 
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+FORMS = {"links": {}, "pictures": {"answer_form": "openai_b64", "picture_size": 800}}
+"""What answers hold; those with pictures are too large for the ledger, and lie beside it."""
+
+
+@pytest.fixture(scope="module", params=["links", pytest.param("pictures", marks=pytest.mark.slow)])
+def recording(request, tmp_path_factory):
     """A whole run of five items, in one folder that did not exist before."""
     folder = tmp_path_factory.mktemp("recording").resolve()
-    with setting(folder, ITEMS, limit=2, latency=0.01) as scene:
-        yield Recording(folder, scene, record(scene))
+    with setting(folder, ITEMS, limit=2, latency=0.01, **FORMS[request.param]) as scene:
+        calls = record(scene)
+        large = [call for call in calls if call.name == "renameat" and "/answers/" in call.path(1)]
+        assert bool(large) == (request.param == "pictures")
+        yield Recording(folder, scene, calls)
 
 
 def record(scene, after=()):
