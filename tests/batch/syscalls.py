@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import PurePath
@@ -49,13 +50,14 @@ class Call:
         return os.path.normpath(PurePath(above, name))
 
 
-def is_there():
-    """Whether strace can be used here."""
-    try:
-        command = ["strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
+def binary():
+    """Return strace's path, if it is there and may trace."""
+    found = shutil.which("strace")
+    if found is not None:
+        command = [found, "-f", "--seccomp-bpf", "-o", "/dev/null", "true"]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return None
+    return found
 
 
 def record(arguments, log, after=(), **options):

@@ -11,9 +11,10 @@ import attrs
 import power
 import pytest
 import syscalls
+from programs import skip_without
 from scene import KILLED, environment, opened, setting
 
-pytestmark = pytest.mark.skipif(not syscalls.is_there(), reason="strace is not here")
+pytestmark = skip_without(syscalls.binary(), "strace")
 
 WAL = "ledger.sqlite3-wal"
 ITEMS = 5
