@@ -36,6 +36,7 @@ from hinow_async._models.calls import AccountStats, AttemptRecord, CallInfo, Cal
 from hinow_async._models.chat import (
     ChatCompletion,
     ChatCompletionChunk,
+    ChatOutcome,
     ChatRequest,
     Choice,
     Message,
@@ -82,6 +83,7 @@ __all__ = [
     "CallRecord",
     "ChatCompletion",
     "ChatCompletionChunk",
+    "ChatOutcome",
     "ChatRequest",
     "Choice",
     "ClientStats",

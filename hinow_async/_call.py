@@ -13,7 +13,7 @@ import copy
 import random
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
@@ -37,7 +37,7 @@ from hinow_async._pool import Pool, RequestBody, Sizes, TransportError
 from hinow_async._protocol import json, judge, wire
 from hinow_async._protocol.backoff import backoff
 from hinow_async._protocol.failures import request_id
-from hinow_async._protocol.judge import Failure, Reply
+from hinow_async._protocol.judge import Failure
 from hinow_async._protocol.outcome import Event
 from hinow_async._secrets import Secret
 
@@ -167,30 +167,36 @@ class Call(Generic[T]):
             BudgetExceededError: it could go over the budget; nothing was sent.
             ValueError: it is heavier than a whole limit per minute.
         """
+        self._begin()
+        try:
+            answer = await self._answered()
+            return answer, self.record()
+        finally:
+            self._tell_ended()
+
+    def _begin(self) -> None:
         self._engine.limiter.check_weight(self.weight)
         self._reserve()
         if self._engine.hooks.call_started:
             self._tell_started()
+
+    async def _answered(self) -> T:
+        """Try until there is an answer; otherwise the books are closed."""
         try:
             while True:
                 result = await self._try_once()
-                if isinstance(result, Failure):
-                    await self._before_next_try(result)
-                else:
-                    record = self._record()
-                    return result[0], record
+                if not isinstance(result, Failure):
+                    return result[0]
+                await self._before_next_try(result)
         except HinowError as error:
             self._give_back()
             if isinstance(error, APIError):
                 error.request = self._plan.request
-                error.call = self._record()
+                error.call = self.record()
             raise
         except BaseException:
             self._give_back()
             raise
-        finally:
-            if self._engine.hooks.call_ended:
-                self._engine.hooks.tell(self._engine.hooks.call_ended, self._record())
 
     async def _try_once(self) -> tuple[T] | Failure:
         grant = await self._admit()
@@ -207,7 +213,7 @@ class Call(Generic[T]):
         if isinstance(result, Failure):
             await self._note_failure(result)
         if self._engine.hooks.attempt_ended:
-            self._tell_attempt(grant, result)
+            self._on_tried(grant, result)
         return result
 
     async def _admit(self) -> Grant:
@@ -238,7 +244,7 @@ class Call(Generic[T]):
         """Send once and read the answer; the grant is given back whatever happens."""
         limiter = self._engine.limiter
         body = RequestBody(self._plan.body, self._on_sent)
-        reply: Reply | None = None
+        reply: Any = None
         problem: TransportError | None = None
         try:
             if self._options.journal is not None:
@@ -262,12 +268,13 @@ class Call(Generic[T]):
         limiter.release(grant, failure.event)
         return failure
 
-    async def _exchange(self, grant: Grant, body: RequestBody) -> Reply | None:
+    async def _exchange(self, grant: Grant, body: RequestBody) -> Any:
         """Send and read under the call's one timer; None: it ran out."""
+        self._response_due = None
         scope = self._scope = asyncio.timeout_at(self._deadline_in_loop())
         try:
             async with scope:
-                return await self._engine.pool.post(
+                return await self._ask(
                     grant.account.index, self._plan.path, body, self._headers(), self._plan.sizes
                 )
         except TimeoutError:
@@ -276,6 +283,11 @@ class Call(Generic[T]):
         finally:
             self._scope = None
         return None
+
+    @property
+    def _ask(self) -> Callable[..., Awaitable[Any]]:
+        """How a request is sent, and how much of its answer is read before it is judged."""
+        return self._engine.pool.post
 
     def _on_sent(self) -> None:
         """The first byte is about to leave: from now on the response timeout runs."""
@@ -290,7 +302,6 @@ class Call(Generic[T]):
             scope.reschedule(due)
 
     def _deadline_in_loop(self) -> float | None:
-        self._response_due = None
         if self.deadline is None:
             return None
         return asyncio.get_running_loop().time() + (self.deadline - self._engine.clock())
@@ -303,7 +314,7 @@ class Call(Generic[T]):
 
     # -- judging -----------------------------------------------------------------------------------
 
-    async def _judge(self, grant: Grant, reply: Reply) -> tuple[T] | Failure:
+    async def _judge(self, grant: Grant, reply: Any) -> tuple[T] | Failure:
         self._request_id = request_id(reply.headers, self._redact)
         self._status = reply.status
         if reply.is_success:
@@ -313,7 +324,7 @@ class Call(Generic[T]):
         self._engine.limiter.release(grant, failure.event, failure.retry_after)
         return failure
 
-    async def _read_success(self, grant: Grant, reply: Reply) -> tuple[T] | Failure:
+    async def _read_success(self, grant: Grant, reply: Any) -> tuple[T] | Failure:
         """Decode a success. It is paid: nothing may come between it and its record."""
         engine = self._engine
         latency = engine.clock() - grant.at
@@ -563,7 +574,8 @@ class Call(Generic[T]):
         assert self._options.journal is not None  # noqa: S101 - asked before
         await self._options.journal.sending(self.attempts, self._key, grant.account.name)
 
-    def _record(self) -> CallRecord:
+    def record(self) -> CallRecord:
+        """Return what the call has done so far."""
         return CallRecord(
             request_id=self._request_id,
             attempts=self.attempts,
@@ -580,19 +592,27 @@ class Call(Generic[T]):
         info = CallInfo(endpoint=plan.path, model=plan.model, weight=plan.weight, idempotency_key=self._key)
         hooks.tell(hooks.call_started, info)
 
-    def _tell_attempt(self, grant: Grant, result: tuple[T] | Failure) -> None:
-        failure = result if isinstance(result, Failure) else None
-        ended: AttemptOutcome = "success"
-        if failure is not None:
-            is_refusal = failure.outcome == "refused"
-            ended = "final" if is_refusal and failure.is_final else failure.outcome
+    def _tell_ended(self) -> None:
+        if self._engine.hooks.call_ended:
+            self._engine.hooks.tell(self._engine.hooks.call_ended, self.record())
+
+    def _on_tried(self, grant: Grant, result: tuple[T] | Failure) -> None:
+        if not isinstance(result, Failure):
+            self._tell_attempt(grant, "success", self._status)
+            return
+        is_final = result.outcome == "refused" and result.is_final
+        self._tell_attempt(grant, "final" if is_final else result.outcome, result.status, result.retry_after)
+
+    def _tell_attempt(
+        self, grant: Grant, ended: AttemptOutcome, status: int | None, retry_after: float | None = None
+    ) -> None:
         record = AttemptRecord(
             idempotency_key=self._key,
             attempt=self.attempts,
             account=grant.account.name,
             outcome=ended,
-            status=self._status if failure is None else failure.status,
+            status=status,
             elapsed=self._engine.clock() - grant.at,
-            retry_after=None if failure is None else failure.retry_after,
+            retry_after=retry_after,
         )
         self._engine.hooks.tell(self._engine.hooks.attempt_ended, record)

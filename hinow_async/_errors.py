@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hinow_async._models.calls import CallRecord
+    from hinow_async._models.chat import ChatCompletion
     from hinow_async._models.images import SavedImage
 
 Outcome = Literal["not_sent", "refused", "unknown"]
@@ -47,6 +48,8 @@ class APIError(HinowError):
     """What the call did: attempts, times, unknown outcomes. None where there was no call to record."""
     outcome: Outcome
     """`not_sent` and `refused` cost nothing; `unknown` may have been billed."""
+    partial: ChatCompletion | None
+    """What a stream had brought before it failed, put together; None where nothing had begun."""
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class APIError(HinowError):
         self.request = request
         self.call = call
         self.outcome = outcome
+        self.partial = None
 
 
 class APIConnectionError(APIError):

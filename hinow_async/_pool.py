@@ -11,6 +11,7 @@ No TraceConfig: it would cost a quarter of a call. Whether a request was sent is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
@@ -189,6 +190,58 @@ async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
     return Reply(response.status, response.headers, body, is_whole=is_whole, is_too_large=is_too_large)
 
 
+class Incoming:
+    """An answer whose body is read as it comes; whoever has it closes it."""
+
+    __slots__ = ("_content", "_problem", "_response", "headers", "status")
+
+    is_success = True
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._content = response.content
+        self._problem: TransportError | None = None
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it is one JSON document, and no stream."""
+        return self._response.content_type == "application/json"
+
+    async def read(self) -> bytes:
+        """Return what has come since, at least one byte; nothing at the end.
+
+        Raises:
+            TransportError: it broke off; what had come before was returned.
+        """
+        if self._problem is None:
+            try:
+                return await self._content.readany()
+            except (aiohttp.ClientError, OSError, RuntimeError, TransportError) as error:
+                self._problem = error if isinstance(error, TransportError) else _translate(error)
+            # aiohttp forgets what it holds when a connection breaks: but that was paid for.
+            self._content.set_exception(None)  # type: ignore[arg-type]
+            if left := self._content.read_nowait():
+                return left
+        raise self._problem
+
+    async def drain(self, seconds: float) -> None:
+        """Read the end of a body that has said all, so that its connection can be used again."""
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._content.at_eof():
+                    await self.read()
+
+    def interrupt(self, message: str) -> None:
+        """Make who waits in `read` wait no longer."""
+        self._content.set_exception(TransportError(message, is_timeout=True))
+
+    def close(self) -> None:
+        """Close the connection, unless the body came to its end and gave it back. Any number of times."""
+        self._response.close()
+
+
 class Pool:
     """Gives out the session of an account, or of downloads, in the running event loop."""
 
@@ -288,6 +341,25 @@ class Pool:
         # Raised outside of the handler: the context would lead to aiohttp's errors, and they to the key.
         try:
             response = await session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy)
+            return await _read(response, most)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            problem = _translate(error)
+        raise problem
+
+    async def open(
+        self, index: int, path: str, body: RequestBody, headers: Mapping[str, str] | None, most: Sizes
+    ) -> Incoming | Reply:
+        """Send a billable request, once; a success is returned with its body still to come.
+
+        Raises:
+            TransportError: no answer came; `body.was_sent` tells whether anything went out.
+        """
+        session = self.api(index)
+        url, proxy = self._target(index, path)
+        try:
+            response = await session.post(url, data=body, headers=headers, allow_redirects=False, proxy=proxy)
+            if 200 <= response.status < 300:
+                return Incoming(response)
             return await _read(response, most)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = _translate(error)

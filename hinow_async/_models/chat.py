@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from hinow_async._models.images import GeneratedImage, check_extra, check_model
+from hinow_async._errors import HinowError
+from hinow_async._models.images import (
+    Clientless,
+    GeneratedImage,
+    ImageDoor,
+    OnProgress,
+    SavedImage,
+    check_extra,
+    check_model,
+    door_of,
+    unwrapped,
+)
 
 CHAT_OPTIONS = (
     "temperature",
@@ -32,15 +44,21 @@ def _own_dict(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
+Part = Mapping[str, Any] | str | bytes | os.PathLike[str]
+
+
 @attrs.frozen
 class Message:
     """One message: a role, and text or a list of parts."""
 
     role: str
-    content: str | tuple[Mapping[str, Any], ...] | None = attrs.field(
-        default=None, converter=_tuple, hash=False
-    )
-    """Text, or parts as the protocol has them (`text`, `image_url`, ...); None with tool calls."""
+    content: str | Sequence[Part] | None = attrs.field(default=None, converter=_tuple, hash=False)
+    """Text, or parts as the protocol has them (`text`, `image_url`, ...); None with tool calls.
+
+    In a request a part may also be a text, or a picture of your own: a `Path`, or its bytes (PNG, JPEG or
+    WebP, up to 20 MiB). These may stand for the `url` of an `image_url` part, too. They are sent as
+    `data:` URIs.
+    """
     tool_calls: tuple[Mapping[str, Any], ...] = attrs.field(default=(), converter=_tuple, hash=False)
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
     """Further fields, kept and sent as they are (`name`, `tool_call_id`, `images`, ...)."""
@@ -64,24 +82,53 @@ def as_messages(value: Any) -> tuple[Message, ...]:
         value = (value,)
     if not isinstance(value, Iterable):
         raise ValueError(f"messages must be a string or a list of messages, not {value!r}")
-    messages = tuple(_message(item) for item in value)
+    messages = tuple(_message(item, f"messages[{number}]") for number, item in enumerate(value))
     if not messages:
         raise ValueError("messages is empty: say something")
     return messages
 
 
-def _message(item: Any) -> Message:
+def _message(item: Any, where: str) -> Message:
+    """Take a message, or a mapping for one; check it, and write its parts as the protocol has them."""
     if isinstance(item, Message):
-        return item
-    if not isinstance(item, Mapping) or not isinstance(item.get("role"), str):
-        raise ValueError(f"a message must be a mapping with a role (user, system, ...), not {item!r}")
+        return _checked(item, where)
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where} must be a mapping with a role (user, system, ...), not {item!r:.200}")
     known = {"role", "content", "tool_calls"}
-    return Message(
-        role=item["role"],
+    message = Message(
+        role=item.get("role", ""),
         content=item.get("content"),
         tool_calls=item.get("tool_calls") or (),
         extra={key: value for key, value in item.items() if key not in known},
     )
+    return _checked(message, where)
+
+
+def _checked(item: Message, where: str) -> Message:
+    if not isinstance(item.role, str) or not item.role:
+        raise ValueError(f"{where}.role must be a text (user, system, ...), not {item.role!r:.200}")
+    if not isinstance(item.tool_calls, tuple):
+        raise ValueError(f"{where}.tool_calls must be a list, not {item.tool_calls!r:.200}")
+    content = item.content
+    if content is None or isinstance(content, str):
+        return item
+    if not isinstance(content, tuple):
+        raise ValueError(f"{where}.content must be a text or a list of parts, not {content!r:.200}")
+    if all(isinstance(part, Mapping) for part in content):
+        return item
+    return attrs.evolve(
+        item, content=tuple(_part(part, f"{where}.content[{n}]") for n, part in enumerate(content))
+    )
+
+
+def _part(part: Any, where: str) -> Mapping[str, Any]:
+    if isinstance(part, Mapping):
+        return part
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if isinstance(part, bytes | bytearray | memoryview | os.PathLike):
+        return {"type": "image_url", "image_url": {"url": part}}
+    raise ValueError(f"{where} must be a part (a mapping), a text, a path or bytes, not {part!r:.200}")
 
 
 @attrs.frozen
@@ -111,12 +158,39 @@ class ChatRequest:
         _check_range("temperature", self.temperature, 0.0)
         _check_range("top_p", self.top_p, 0.0, 1.0)
         _check_range("max_tokens", self.max_tokens, 1)
+        if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool)):
+            raise ValueError(f"seed must be a whole number, not {self.seed!r}")
+        _check_stop(self.stop)
+        _check_tools(self.tools)
+        if self.response_format is not None and not isinstance(self.response_format, Mapping):
+            raise ValueError(f"response_format must be a mapping, not {self.response_format!r}")
+        if self.tool_choice is not None and not isinstance(self.tool_choice, str | Mapping):
+            raise ValueError(f"tool_choice must be a text or a mapping, not {self.tool_choice!r}")
         check_extra(self.extra, ("messages", "model", "stream", "parameters", *CHAT_OPTIONS))
 
     @property
     def images_asked(self) -> int:
         """What the request weighs: a chat counts as one."""
         return 1
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last message of the user, else of the last message."""
+        asked = [message for message in self.messages if message.role == "user"]
+        return (asked or self.messages)[-1].text
+
+
+def _check_stop(stop: Any) -> None:
+    texts = (stop,) if isinstance(stop, str) else stop
+    if texts is not None and not (isinstance(texts, tuple) and all(isinstance(text, str) for text in texts)):
+        raise ValueError(f"stop must be a text or a list of texts, not {stop!r}")
+
+
+def _check_tools(tools: Any) -> None:
+    if tools is not None and not (
+        isinstance(tools, tuple) and all(isinstance(tool, Mapping) for tool in tools)
+    ):
+        raise ValueError(f"tools must be a list of mappings, not {tools!r:.200}")
 
 
 def _check_range(name: str, value: Any, low: float, high: float | None = None) -> None:
@@ -148,8 +222,8 @@ class Choice:
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
 
-@attrs.frozen(kw_only=True)
-class ChatCompletion:
+@attrs.frozen(kw_only=True, getstate_setstate=False)
+class ChatCompletion(Clientless):
     """The whole answer to a chat request."""
 
     id: str | None
@@ -164,11 +238,34 @@ class ChatCompletion:
     call: Any = attrs.field(default=None, eq=False)
     """The `CallRecord` of the call."""
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
+    _door: ImageDoor | None = attrs.field(default=None, repr=False, eq=False)
 
     @property
     def text(self) -> str:
         """The text of the first choice; empty where there is none."""
         return self.choices[0].message.text if self.choices else ""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended (`stop`, `length`, `tool_calls`, ...); None: it did not say."""
+        return self.choices[0].finish_reason if self.choices else None
+
+    async def save(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> tuple[SavedImage, ...]:
+        """Write every picture of the answer into *directory*; see `ImageResult.save`.
+
+        Raises:
+            DownloadError: the first picture that could not be kept; `.saved` holds the others.
+            OSError: the folder cannot be written to.
+        """
+        door = door_of(self, "client.images.save(reply, directory)")
+        return await door.save(self, directory, name=name, overwrite=overwrite, on_progress=on_progress)
 
 
 @attrs.frozen(kw_only=True)
@@ -181,6 +278,7 @@ class ChatCompletionChunk:
     """As the protocol has them: `index`, `delta`, `finish_reason`."""
     usage: Usage | None = None
     created: int | None = None
+    object: str | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict, hash=False)
 
     @property
@@ -192,3 +290,18 @@ class ChatCompletionChunk:
                 content = delta.get("content")
                 return content if isinstance(content, str) else ""
         return ""
+
+
+@attrs.frozen(kw_only=True)
+class ChatOutcome:
+    """What became of one request of `create_many`: it carries *result* or *error*."""
+
+    index: int
+    """The request's position in the source, from 0."""
+    request: ChatRequest
+    result: ChatCompletion | None = None
+    error: HinowError | ValueError | None = None
+
+    def unwrap(self) -> ChatCompletion:
+        """Return the result, or raise the error."""
+        return unwrapped(self.result, self.error)

@@ -8,7 +8,7 @@ import html
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import attrs
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import os
 
     from hinow_async._models.calls import CallRecord
+    from hinow_async._models.chat import ChatCompletion
 
 OnProgress = Callable[[int, int | None], None]
 """Told bytes done and, where it is known, bytes in all."""
@@ -138,7 +139,7 @@ class ImageDoor(Protocol):
 
     async def save(
         self,
-        result: ImageResult,
+        result: ImageResult | ChatCompletion,
         directory: str | os.PathLike[str],
         *,
         name: str | None = None,
@@ -154,7 +155,7 @@ class ImageDoor(Protocol):
         """Yield the picture's bytes in blocks, as they come."""
 
 
-class _Clientless:
+class Clientless:
     """Pickling for values that refer to their client: the reference stays behind."""
 
     __slots__ = ()
@@ -168,14 +169,19 @@ class _Clientless:
             object.__setattr__(self, name, value)
 
 
-def _door_of(value: Any, instead: str) -> ImageDoor:
+def door_of(value: Any, instead: str) -> ImageDoor:
+    """Return what *value* asks of its client.
+
+    Raises:
+        ConfigurationError: it has none; the message names what to use *instead*.
+    """
     if value._door is None:
         raise ConfigurationError(f"this value has no client (it was pickled or made by hand): use {instead}")
     return value._door  # type: ignore[no-any-return]
 
 
 @attrs.frozen(getstate_setstate=False)
-class GeneratedImage(_Clientless):
+class GeneratedImage(Clientless):
     """One picture of an answer: a *url* to fetch it from, or its *data*."""
 
     url: str | None = attrs.field(default=None, repr=False)
@@ -206,11 +212,11 @@ class GeneratedImage(_Clientless):
         Raises:
             DownloadError: it could not be fetched, or is no whole picture.
         """
-        return await _door_of(self, "client.images.read(image)").read(self)
+        return await door_of(self, "client.images.read(image)").read(self)
 
     def stream(self) -> AsyncIterator[bytes]:
         """Yield the picture in blocks of bytes as they come; the end is checked before the last one."""
-        return _door_of(self, "client.images.stream(image)").stream(self)
+        return door_of(self, "client.images.stream(image)").stream(self)
 
 
 def decode_inline(text: str) -> bytes:
@@ -235,7 +241,7 @@ def decode_inline(text: str) -> bytes:
 
 
 @attrs.frozen(getstate_setstate=False)
-class ImageResult(_Clientless):
+class ImageResult(Clientless):
     """The answer to one request: paid for, and not yet on disk."""
 
     request: ImageRequest
@@ -276,7 +282,7 @@ class ImageResult(_Clientless):
             DownloadError: the first picture that could not be kept; `.saved` holds the others.
             OSError: the folder cannot be written to.
         """
-        door = _door_of(self, "client.images.save(result, directory)")
+        door = door_of(self, "client.images.save(result, directory)")
         return await door.save(self, directory, name=name, overwrite=overwrite, on_progress=on_progress)
 
     def _repr_html_(self) -> str:
@@ -320,6 +326,18 @@ class SavedImage:
 _SHOWN_BYTES = 1024 * 1024
 
 
+R = TypeVar("R")
+
+
+def unwrapped(result: R | None, error: Exception | None) -> R:
+    """Return what an outcome brought, or raise its error."""
+    if error is not None:
+        raise error
+    if result is None:  # made by hand: outcomes of ours always have one of the two
+        raise ConfigurationError("this outcome has neither a result nor an error")
+    return result
+
+
 @attrs.frozen(kw_only=True)
 class ImageOutcome:
     """What became of one request of `generate_many`; it may carry *result*, *saved* and *error* together."""
@@ -334,8 +352,4 @@ class ImageOutcome:
 
     def unwrap(self) -> ImageResult:
         """Return the result, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        if self.result is None:  # made by hand: outcomes of ours always have one of the two
-            raise ConfigurationError("this outcome has neither a result nor an error")
-        return self.result
+        return unwrapped(self.result, self.error)

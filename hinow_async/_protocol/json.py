@@ -46,8 +46,19 @@ def loads(data: bytes) -> Any:
     """
     try:
         # UTF-8, as RFC 8259 wants it; `json.loads` would guess the encoding anew for each answer.
-        return _decode(data.decode().removeprefix(_BOM))
+        text = data.decode()
+    except ValueError as error:
+        reason = str(error)[:200]
+    else:
+        return parse(text.removeprefix(_BOM))
+    # Raised outside of the handler: the context would keep the whole body alive in its frames.
+    raise MalformedJSONError(reason)
+
+
+def parse(text: str) -> Any:
+    """Read one JSON document that is text already; see `loads`."""
+    try:
+        return _decode(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-    # Raised outside of the handler: the context would keep the whole body alive in its frames.
     raise MalformedJSONError(reason)

@@ -9,6 +9,7 @@ import attrs
 from hinow_async._errors import APIConnectionError, APIError, APITimeoutError, Outcome
 from hinow_async._protocol import outcome, wire
 from hinow_async._protocol.backoff import retry_after
+from hinow_async._protocol.chat_stream import StreamProblem
 from hinow_async._protocol.failures import (
     MAY_BE_BILLED,
     Redact,
@@ -136,6 +137,51 @@ def of_unreadable(reply: Reply, problem: ValueError, redact: Redact) -> Failure:
         str(problem), reply.status, reply.headers, reply.body, outcome="unknown", redact=redact
     )
     return Failure(error, Event.ANSWERED, status=reply.status)
+
+
+def of_stream(
+    problem: StreamProblem, status: int, headers: Mapping[str, str], *, has_begun: bool, redact: Redact
+) -> Failure:
+    """Judge what was wrong within a stream: it was answered, and so it may have been billed.
+
+    Args:
+        problem: What was said, or found out.
+        status: Of the answer that streams.
+        headers: Its headers.
+        has_begun: Chunks had come before: then something was done, whatever is said afterwards.
+        redact: Removes the key from what the service said.
+    """
+    fields = (problem.message, problem.code, problem.type)
+    if problem.is_said and outcome.is_out_of_credit(*fields):
+        error: APIError = status_error(
+            status,
+            headers,
+            problem.raw,
+            fields=fields,
+            retry_after=None,
+            outcome="unknown" if has_begun else "refused",
+            redact=redact,
+            is_out_of_credit=True,
+        )
+        return Failure(error, Event.ANSWERED, is_final=True, status=status)
+    said = f"the service said within the stream: {problem.message}" if problem.is_said else problem.message
+    if problem.is_said and problem.code:
+        said = f"{said} [{problem.code}]"
+    error = response_error(said, status, headers, problem.raw, outcome="unknown", redact=redact)
+    return Failure(error, Event.ANSWERED, is_final=True, status=status)
+
+
+def of_broken_stream(message: str, *, is_timeout: bool) -> Failure:
+    """Judge a stream whose connection died, or that fell silent, in its middle."""
+    cls = APITimeoutError if is_timeout else APIConnectionError
+    error = cls(f"the stream broke off: {message} ({MAY_BE_BILLED})", outcome="unknown")
+    return Failure(error, Event.FAILED, is_final=True)
+
+
+def of_late_stream() -> Failure:
+    """Judge a stream that the call's own deadline ended."""
+    message = f"the call's deadline ended before its stream did ({MAY_BE_BILLED})"
+    return Failure(APITimeoutError(message, outcome="unknown"), Event.LOST, is_final=True)
 
 
 def of_no_answer(message: str, *, was_sent: bool, is_final: bool, is_timeout: bool) -> Failure:

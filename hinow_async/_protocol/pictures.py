@@ -8,6 +8,7 @@ the length that its RIFF header says (RFC 9649, section 2.4). Memory is constant
 
 from __future__ import annotations
 
+import base64
 import struct
 from collections.abc import Generator
 from typing import Final, TypeAlias
@@ -214,3 +215,18 @@ class PictureCheck:
 
     def _malformed(self) -> IntegrityError:
         return IntegrityError(f"the {self._format} picture is malformed")
+
+
+def data_uri(data: bytes) -> str:
+    """Write a whole picture as a `data:` URI (RFC 2397), of the type that its bytes say.
+
+    Raises:
+        ValueError: it is no whole picture.
+    """
+    check = PictureCheck()
+    try:
+        check.feed(data)
+        facts = check.finish()
+    except IntegrityError as error:
+        raise ValueError(str(error)) from None
+    return f"data:image/{facts.format};base64,{base64.b64encode(data).decode('ascii')}"

@@ -15,7 +15,15 @@ import attrs
 from cattrs import Converter
 
 from hinow_async._models.account import Balance, Model, ModelCost
-from hinow_async._models.chat import CHAT_OPTIONS, ChatCompletion, ChatRequest, Choice, Message, Usage
+from hinow_async._models.chat import (
+    CHAT_OPTIONS,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatRequest,
+    Choice,
+    Message,
+    Usage,
+)
 from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageDoor, ImageRequest
 from hinow_async._protocol import json
 from hinow_async._protocol.chat_images import find_images
@@ -298,23 +306,28 @@ def message(raw: Any, _: Any = None) -> Message:
         content = tuple(content)
     elif content is not None and not isinstance(content, str):
         raise WireError(f"content should be text or parts, but is {_kind(content)}")
-    calls = entry.get("tool_calls")
+    fields = _read(_rest(entry, "content"), {"role": _text, "tool_calls": _listed})
     return Message(
-        role=_text(entry.get("role")) or "assistant",
+        role=fields.get("role") or "assistant",
         content=content,
-        tool_calls=tuple(calls) if isinstance(calls, list) else (),
-        extra=_rest(entry, "role", "content", "tool_calls"),
+        tool_calls=fields.get("tool_calls") or (),
+        extra=fields["extra"],
     )
+
+
+def _listed(value: Any) -> tuple[Any, ...] | None:
+    return tuple(value) if isinstance(value, list) else None
 
 
 def choice(raw: Any, _: Any = None) -> Choice:
     """Read one choice."""
     entry = _object(raw, "a choice")
+    fields = _read(_rest(entry, "message"), {"index": _whole, "finish_reason": _text})
     return Choice(
-        index=_whole(entry.get("index")) or 0,
+        index=fields.get("index") or 0,
         message=message(entry.get("message")),
-        finish_reason=_text(entry.get("finish_reason")),
-        extra=_rest(entry, "index", "message", "finish_reason"),
+        finish_reason=fields.get("finish_reason"),
+        extra=fields["extra"],
     )
 
 
@@ -349,11 +362,80 @@ def chat_completion(raw: Any, door: ImageDoor | None = None) -> ChatCompletion:
         usage=usage(entry["usage"]) if isinstance(entry.get("usage"), dict) else None,
         created=_whole(entry.get("created")),
         object=_text(entry.get("object")),
-        images=tuple(
-            picture(url, index, door=door) for index, url in enumerate(find_images(read[0].message))
-        ),
-        extra=_rest(entry, "id", "model", "choices", "usage", "created", "object", "success"),
+        images=chat_images(read[0].message, door),
+        extra=_rest(entry, "success", *_CHUNK_FIELDS),
+        door=door,
     )
+
+
+def chat_images(message: Message, door: ImageDoor | None) -> tuple[GeneratedImage, ...]:
+    """Make the pictures of a message, wherever they stand in it."""
+    return tuple([picture(url, index, door=door) for index, url in enumerate(find_images(message))])
+
+
+_CHUNK_FIELDS = frozenset({"id", "model", "choices", "usage", "created", "object"})
+
+
+def chat_chunk(raw: Any) -> ChatCompletionChunk:
+    """Read one chunk of a stream; by hand, for there are thousands of them in one answer.
+
+    Raises:
+        WireError: it is none.
+    """
+    if type(raw) is not dict:
+        raise WireError(f"a chunk should be an object, but is {_kind(raw)}")
+    choices = raw.get("choices")
+    if choices is None:
+        choices = ()
+    elif type(choices) is not list:
+        raise WireError(f"choices should be a list, but is {_kind(choices)}")
+    for item in choices:
+        if type(item) is not dict or type(item.get("delta", _NO_DELTA)) not in _DELTAS:
+            raise WireError("a choice has no delta that could be read")
+    get = raw.get
+    counted = get("usage")
+    return ChatCompletionChunk(
+        id=_text(get("id")),
+        model=_text(get("model")),
+        choices=tuple(choices),
+        usage=usage(counted) if isinstance(counted, dict) else None,
+        created=_whole(get("created")),
+        object=_text(get("object")),
+        extra={} if raw.keys() <= _CHUNK_FIELDS else _rest(raw, *_CHUNK_FIELDS),
+    )
+
+
+_NO_DELTA: dict[str, Any] = {}
+_DELTAS = frozenset({dict, type(None)})
+
+
+def chunk_of_completion(completion: ChatCompletion) -> ChatCompletionChunk:
+    """Give a whole answer as the one chunk of a stream: what a service that cannot stream answers."""
+    choices = [
+        {
+            "index": item.index,
+            "delta": message_to_wire(item.message),
+            "finish_reason": item.finish_reason or "stop",
+            **item.extra,
+        }
+        for item in completion.choices
+    ]
+    return ChatCompletionChunk(
+        id=completion.id,
+        model=completion.model,
+        choices=tuple(choices),
+        usage=completion.usage,
+        created=completion.created,
+        object=completion.object,
+        extra=completion.extra,
+    )
+
+
+def _chunk_to_wire(chunk: ChatCompletionChunk) -> dict[str, Any]:
+    return {
+        **_drop_unset(chunk, choices=list(chunk.choices), usage=chunk.usage and _drop_unset(chunk.usage)),
+        "choices": list(chunk.choices),
+    }
 
 
 # -- errors ------------------------------------------------------------------------------------------------
@@ -429,6 +511,7 @@ def _register() -> None:
         ChatRequest: chat_request_from_wire,
         ImageAnswer: lambda raw, _: image_answer(raw),
         ChatCompletion: lambda raw, _: chat_completion(raw),
+        ChatCompletionChunk: lambda raw, _: chat_chunk(raw),
         Choice: choice,
         Message: message,
         Usage: usage,
@@ -441,6 +524,7 @@ def _register() -> None:
         ChatRequest: chat_request_to_wire,
         ImageAnswer: _image_answer_to_wire,
         ChatCompletion: _completion_to_wire,
+        ChatCompletionChunk: _chunk_to_wire,
         Choice: lambda item: {
             "index": item.index,
             "message": message_to_wire(item.message),

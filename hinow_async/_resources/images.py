@@ -23,6 +23,7 @@ import attrs
 
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
+from hinow_async._models.chat import ChatCompletion
 from hinow_async._models.images import (
     PARAMETERS,
     GeneratedImage,
@@ -65,7 +66,7 @@ class Door:
 
     async def save(
         self,
-        result: ImageResult,
+        result: ImageResult | ChatCompletion,
         directory: str | os.PathLike[str],
         *,
         name: str | None = None,
@@ -74,15 +75,14 @@ class Door:
     ) -> tuple[SavedImage, ...]:
         """Write every picture of *result*, side by side; see `ImageResult.save`."""
         await self._runtime.enter()
-        folder = await anyio.to_thread.run_sync(writable_folder, directory)
-        stem = _stem(result, name)
+        folder, stem = await anyio.to_thread.run_sync(_place, result, directory, name)
         keep = functools.partial(
             self._runtime.downloader.save,
             directory=folder,
             stem=stem,
-            exempt=self._exempt(result.call.account),
+            exempt=self._exempt(result.call.account if result.call is not None else None),
             overwrite=overwrite,
-            asked=result.request.output_format,
+            asked=getattr(result.request, "output_format", None),
         )
         meter = _Meter(len(result.images), on_progress or saving_bar())
         done = await _side_by_side(
@@ -163,11 +163,22 @@ def writable_folder(directory: str | os.PathLike[str]) -> Path:
         return folder
 
 
-def _stem(result: ImageResult, name: str | None) -> str:
+def _place(
+    result: ImageResult | ChatCompletion, directory: str | os.PathLike[str], name: str | None
+) -> tuple[Path, str]:
+    return writable_folder(directory), _stem(result, name)
+
+
+def _stem(result: ImageResult | ChatCompletion, name: str | None) -> str:
+    """Begin the names of files: as it was asked for, else by what was said and a fingerprint of it all."""
     if name is not None:
         return safe_name(name)
-    body = wire.image_request_to_wire(result.request)
-    return file_stem(result.request.prompt, wire.fingerprint(body))
+    request = result.request
+    if isinstance(request, ImageRequest):
+        return file_stem(request.prompt, wire.fingerprint(wire.image_request_to_wire(request)))
+    if request is None:  # made by hand
+        return safe_name("chat")
+    return file_stem(request.prompt, wire.fingerprint(wire.chat_request_to_wire(request)))
 
 
 class OutcomeMaker:
@@ -331,11 +342,11 @@ class Images:
                 ordered=ordered,
             )
 
-        return Outcomes(open_stream)
+        return Outcomes(open_stream, "client.images.generate_many")
 
     async def save(
         self,
-        result: ImageResult,
+        result: ImageResult | ChatCompletion,
         directory: str | os.PathLike[str],
         *,
         name: str | None = None,

@@ -308,15 +308,16 @@ class Stream(Generic[O]):
 
 
 class Outcomes(Generic[O]):
-    """What `generate_many` returns: enter it with `async with`, then iterate it with `async for`."""
+    """What `generate_many` and `create_many` return: enter it with `async with`, then iterate it."""
 
-    def __init__(self, open_stream: Callable[[], Awaitable[Stream[O]]]) -> None:
+    def __init__(self, open_stream: Callable[[], Awaitable[Stream[O]]], name: str) -> None:
         self._open = open_stream
+        self._name = name
         self._stream: Stream[O] | None = None
 
     async def __aenter__(self) -> Self:
         if self._stream is not None:
-            raise ConfigurationError("these outcomes were entered before: call generate_many again")
+            raise ConfigurationError(f"these outcomes were entered before: call {self._name} again")
         self._stream = await self._open()
         self._stream.start()
         return self
@@ -344,7 +345,5 @@ class Outcomes(Generic[O]):
 
     def _entered(self) -> Stream[O]:
         if self._stream is None:
-            raise ConfigurationError(
-                "enter the outcomes first: async with client.images.generate_many(...) as outcomes"
-            )
+            raise ConfigurationError(f"enter the outcomes first: async with {self._name}(...) as outcomes")
         return self._stream

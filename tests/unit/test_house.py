@@ -28,6 +28,7 @@ FLOORS = (
     {"_protocol"},
     {"_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},
     {"_call", "_fetch"},
+    {"_streaming"},
     {"_resources"},
     {"_client"},
     {"__init__"},

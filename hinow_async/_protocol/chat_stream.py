@@ -1,0 +1,134 @@
+"""What the bytes of a streamed chat say: its chunks, its end, or what went wrong in it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+
+from hinow_async._models.chat import ChatCompletion, ChatCompletionChunk, ChatRequest
+from hinow_async._models.images import ImageDoor
+from hinow_async._protocol import json, wire
+from hinow_async._protocol.assembly import Assembler
+from hinow_async._protocol.sse import MAX_EVENT, Decoder, Event, EventTooLargeError
+
+MAX_STREAM: Final = 512 * 2**20
+"""Bytes of one stream, all its events together: what is assembled of them lies in memory."""
+
+
+@attrs.frozen
+class StreamProblem:
+    """Why a stream cannot go on, as the service said it or as it was found out."""
+
+    message: str
+    code: str | None = None
+    type: str | None = None
+    raw: bytes = b""
+    is_said: bool = False
+    """Whether the service itself said that it failed."""
+
+
+class ChatReader:
+    """Reads one stream of a chat, and keeps what the whole answer is made of."""
+
+    __slots__ = ("_answer", "_assembler", "_decoder", "_left", "has_chunks", "is_done", "problem")
+
+    def __init__(self, *, is_json: bool = False, max_event: int = MAX_EVENT) -> None:
+        """Begin.
+
+        Args:
+            is_json: The answer is no stream but one JSON document: from a service that does not stream.
+            max_event: The longest event in bytes.
+        """
+        self._decoder = Decoder(max_event)
+        self._assembler = Assembler()
+        self._answer: list[bytes] | None = [] if is_json else None
+        self._left = MAX_STREAM if not is_json else max_event
+        self.has_chunks = False
+        self.is_done = False
+        """`[DONE]` came: what follows is no part of the answer."""
+        self.problem: StreamProblem | None = None
+        """What ends the stream, after the chunks that were given."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is whole: by `[DONE]`, or by the finish reasons of all choices."""
+        return self.problem is None and (self.is_done or self._assembler.is_finished)
+
+    def feed(self, data: bytes) -> list[ChatCompletionChunk]:
+        """Take bytes as they came; return the chunks that are whole now. Afterwards look at `problem`."""
+        self._left -= len(data)
+        if self._left < 0:
+            self.problem = StreamProblem("it brings more bytes than any answer")
+            return []
+        if self._answer is not None:
+            self._answer.append(data)
+            return []
+        chunks: list[ChatCompletionChunk] = []
+        try:
+            for event in self._decoder.feed(data):
+                if not self.is_done and self.problem is None:
+                    self._read(event, chunks)
+        except EventTooLargeError as error:
+            if not self.is_done:
+                self.problem = StreamProblem(str(error))
+        self.has_chunks = self.has_chunks or bool(chunks)
+        return chunks
+
+    def _read(self, event: Event, chunks: list[ChatCompletionChunk]) -> None:
+        data = event.data
+        if not data or data.isspace():
+            return  # an event without data says nothing
+        if data[0] == "[" and data.strip() == "[DONE]":
+            self.is_done = True
+            return
+        try:
+            raw = json.parse(data)
+            if event.name == "error" or (type(raw) is dict and is_error(raw)):
+                self.problem = _said(raw, data)
+                return
+            chunk = wire.chat_chunk(raw)
+            self._assembler.add(chunk)
+        except (json.MalformedJSONError, wire.WireError) as error:
+            is_said = event.name == "error"
+            message = data[:500] if is_said else str(error)
+            self.problem = StreamProblem(message, raw=_raw(data), is_said=is_said)
+        else:
+            chunks.append(chunk)
+
+    def end(self) -> list[ChatCompletionChunk]:
+        """Nothing more comes; return what that completes."""
+        if self._answer is None:
+            return []
+        body = b"".join(self._answer)
+        self._answer = []
+        try:
+            raw = json.loads(body)
+            if isinstance(raw, dict) and is_error(raw):
+                self.problem = _said(raw, body)
+                return []
+            chunk = wire.chunk_of_completion(wire.chat_completion(raw))
+            self._assembler.add(chunk)
+        except (json.MalformedJSONError, wire.WireError) as error:
+            self.problem = StreamProblem(str(error), raw=body)
+            return []
+        self.is_done = self.has_chunks = True
+        return [chunk]
+
+    def completion(self, *, request: ChatRequest, call: Any, door: ImageDoor | None) -> ChatCompletion:
+        """Return what has come so far, as if it had been answered whole."""
+        return self._assembler.completion(request=request, call=call, door=door)
+
+
+def is_error(raw: dict[str, Any]) -> bool:
+    """Whether data says that the service failed."""
+    return bool(raw.get("error")) or raw.get("success") is False
+
+
+def _said(raw: Any, data: str | bytes) -> StreamProblem:
+    message, code, kind = wire.error_fields(raw)
+    return StreamProblem(message or "the service gave no reason", code, kind, _raw(data), is_said=True)
+
+
+def _raw(data: str | bytes) -> bytes:
+    return data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
