@@ -11,6 +11,7 @@ import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Any
 
 IMAGES = json.dumps(
     {
@@ -43,6 +44,21 @@ CHAT = json.dumps(
 ).encode()
 
 
+def chunk(text: str) -> bytes:
+    """One event of a streamed chat, as gateways send them."""
+    delta = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    root = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "hinow/himax"}
+    return b"data: %b\n\n" % json.dumps({**root, "choices": [delta]}).encode()
+
+
+def _stream(chunks: int, texts: str) -> list[bytes]:
+    """A whole answer in pieces: each event in a piece of chunked coding of its own."""
+    last = json.dumps({"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events = [*(chunk(texts) for _ in range(chunks)), b"data: %b\n\n" % last.encode(), b"data: [DONE]\n\n"]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return [head, *(b"%x\r\n%b\r\n" % (len(event), event) for event in events), b"0\r\n\r\n"]
+
+
 def _answer(body: bytes) -> bytes:
     head = (
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-request-id: req_0123456789\r\n"
@@ -59,8 +75,11 @@ ANSWERS = {
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, stream: list[bytes], at_once: int, pause: float) -> None:
         self._delay = delay
+        self._pause = pause
+        self._stream = stream
+        self._at_once = at_once
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,35 +94,55 @@ class _Connection(asyncio.Protocol):
             if len(self._buffer) < end + 4 + length:
                 return
             path = self._buffer.split(b" ", 2)[1]
+            body = self._buffer[end + 4 : end + 4 + length]
             self._buffer = self._buffer[end + 4 + length :]
-            asyncio.get_running_loop().call_later(self._delay, self._send, ANSWERS[path])
+            loop = asyncio.get_running_loop()
+            if self._stream and b'"stream":true' in body.replace(b" ", b""):
+                loop.call_later(self._delay, self._send_stream, 0)
+            else:
+                loop.call_later(self._delay, self._send, ANSWERS[path])
+
+    def _send_stream(self, at: int) -> None:
+        self._send(b"".join(self._stream[at : at + self._at_once]))
+        if at + self._at_once < len(self._stream):
+            asyncio.get_running_loop().call_later(self._pause, self._send_stream, at + self._at_once)
 
     def _send(self, answer: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(answer)  # type: ignore[attr-defined]
 
 
-async def _serve(pipe: Connection, delay: float) -> None:
+async def _serve(pipe: Connection, delay: float, chunks: int, text: str, at_once: int, pause: float) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(delay), "127.0.0.1", 0, backlog=4096)
+    stream = _stream(chunks, text) if chunks else []
+    server = await loop.create_server(
+        lambda: _Connection(delay, stream, at_once, pause), "127.0.0.1", 0, backlog=4096
+    )
     pipe.send(server.sockets[0].getsockname()[1])
     await loop.run_in_executor(None, pipe.recv)
     server.close()
 
 
-def _main(pipe: Connection, delay: float) -> None:
-    asyncio.run(_serve(pipe, delay))
+def _main(pipe: Connection, *how: Any) -> None:
+    asyncio.run(_serve(pipe, *how))
 
 
 @contextmanager
-def stub(delay: float = 0.005) -> Iterator[str]:
+def stub(
+    delay: float = 0.005, *, chunks: int = 0, text: str = " word", at_once: int = 2**30, pause: float = 0.0
+) -> Iterator[str]:
     """Run the stub in a process of its own; yields its root, `http://127.0.0.1:<port>/v1`.
 
     Args:
         delay: Seconds before each answer.
+        chunks: Of a streamed chat; 0: it does not stream.
+        text: What each chunk says.
+        at_once: Events that a stream sends at once.
+        pause: Seconds between two such parts.
     """
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_main, args=(theirs, delay), daemon=True)
+    how = (theirs, delay, chunks, text, at_once, pause)
+    process = multiprocessing.get_context("spawn").Process(target=_main, args=how, daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ours.recv()}/v1"

@@ -62,6 +62,7 @@ from hinow_async._version import __version__
 
 if TYPE_CHECKING:
     from hinow_async._client import AsyncHinow
+    from hinow_async._resources.streams import ChatStream
 
 __all__ = [
     "APIConnectionError",
@@ -85,6 +86,7 @@ __all__ = [
     "ChatCompletionChunk",
     "ChatOutcome",
     "ChatRequest",
+    "ChatStream",
     "Choice",
     "ClientStats",
     "ConfigurationError",
@@ -128,8 +130,13 @@ def __getattr__(name: str) -> Any:
 
         globals()[name] = AsyncHinow
         return AsyncHinow
+    if name == "ChatStream":
+        from hinow_async._resources.streams import ChatStream  # noqa: PLC0415
+
+        globals()[name] = ChatStream
+        return ChatStream
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "AsyncHinow"])
+    return sorted([*globals(), "AsyncHinow", "ChatStream"])

@@ -51,10 +51,12 @@ class Assembler:
         if chunk.extra:
             self._extra.update(chunk.extra)
         for choice in chunk.choices:
-            index = choice.get("index", 0)
-            draft = self._choices.get(index) if type(index) is int else self._choices.get(0)
+            index = choice.get("index")
+            if type(index) is not int:
+                index = 0
+            draft = self._choices.get(index)
             if draft is None:
-                draft = self._choices[index if type(index) is int else 0] = _Draft()
+                draft = self._choices[index] = _Draft()
             draft.add(choice)
 
     @property
@@ -99,13 +101,13 @@ class _Draft:
 
     def add(self, choice: Mapping[str, Any]) -> None:
         for key, value in choice.items():
+            if value is None or key == "index":
+                continue
             if key == "delta":
-                if value:
-                    self._add_delta(value)
+                self._add_delta(value)
             elif key == "finish_reason":
-                if value is not None:
-                    self.finish_reason = value if isinstance(value, str) else str(value)
-            elif key != "index" and value is not None:
+                self.finish_reason = value if isinstance(value, str) else str(value)
+            else:
                 self._extra[key] = _merged(self._extra.get(key), value, key)
 
     def _add_delta(self, delta: Mapping[str, Any]) -> None:

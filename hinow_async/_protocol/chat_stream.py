@@ -67,34 +67,40 @@ class ChatReader:
         chunks: list[ChatCompletionChunk] = []
         try:
             for event in self._decoder.feed(data):
-                if not self.is_done and self.problem is None:
-                    self._read(event, chunks)
-        except EventTooLargeError as error:
+                if self.is_done:
+                    continue  # the decoder is read to its end, and what it gives is not
+                if (chunk := self._read(event)) is not None:
+                    self._assembler.add(chunk)
+                    chunks.append(chunk)
+                elif self.problem is not None:
+                    break
+        except (EventTooLargeError, wire.WireError) as error:
             if not self.is_done:
                 self.problem = StreamProblem(str(error))
         self.has_chunks = self.has_chunks or bool(chunks)
         return chunks
 
-    def _read(self, event: Event, chunks: list[ChatCompletionChunk]) -> None:
+    def _read(self, event: Event) -> ChatCompletionChunk | None:
+        """Return the chunk of an event; None, where it holds none: then it said the end, or a problem."""
         data = event.data
-        if not data or data.isspace():
-            return  # an event without data says nothing
-        if data[0] == "[" and data.strip() == "[DONE]":
-            self.is_done = True
-            return
         try:
             raw = json.parse(data)
-            if event.name == "error" or (type(raw) is dict and is_error(raw)):
-                self.problem = _said(raw, data)
-                return
-            chunk = wire.chat_chunk(raw)
-            self._assembler.add(chunk)
+            if event.name != "error" and not (type(raw) is dict and is_error(raw)):
+                return wire.chat_chunk(raw)
+            self.problem = _said(raw, data)
         except (json.MalformedJSONError, wire.WireError) as error:
-            is_said = event.name == "error"
-            message = data[:500] if is_said else str(error)
-            self.problem = StreamProblem(message, raw=_raw(data), is_said=is_said)
-        else:
-            chunks.append(chunk)
+            self._read_odd(event, str(error))
+        return None
+
+    def _read_odd(self, event: Event, reason: str) -> None:
+        """Make something of data that is no chunk."""
+        data = event.data
+        if data.strip() == "[DONE]":
+            self.is_done = True
+        elif event.name == "error":
+            self.problem = StreamProblem(data[:500], raw=_raw(data), is_said=True)
+        elif data and not data.isspace():  # an event without data says nothing
+            self.problem = StreamProblem(reason, raw=_raw(data))
 
     def end(self) -> list[ChatCompletionChunk]:
         """Nothing more comes; return what that completes."""
@@ -120,9 +126,9 @@ class ChatReader:
         return self._assembler.completion(request=request, call=call, door=door)
 
 
-def is_error(raw: dict[str, Any]) -> bool:
+def is_error(raw: dict[str, Any]) -> object:
     """Whether data says that the service failed."""
-    return bool(raw.get("error")) or raw.get("success") is False
+    return raw.get("error") or raw.get("success") is False
 
 
 def _said(raw: Any, data: str | bytes) -> StreamProblem:

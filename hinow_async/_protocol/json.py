@@ -8,6 +8,7 @@ from typing import Any
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 _decode = json.JSONDecoder().decode
+_decode_begin = json.JSONDecoder().raw_decode
 _BOM = "\ufeff"
 
 
@@ -57,6 +58,12 @@ def loads(data: bytes) -> Any:
 
 def parse(text: str) -> Any:
     """Read one JSON document that is text already; see `loads`."""
+    try:
+        value, end = _decode_begin(text)
+        # Only where there is space around it: looking for that takes as long as reading a chunk of a stream.
+        return value if end == len(text) else _decode(text)
+    except json.JSONDecodeError:
+        pass
     try:
         return _decode(text)
     except (ValueError, RecursionError) as error:

@@ -23,6 +23,7 @@ from hinow_async._models.chat import (
     Choice,
     Message,
     Usage,
+    new_chunk,
 )
 from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageDoor, ImageRequest
 from hinow_async._protocol import json
@@ -384,28 +385,25 @@ def chat_chunk(raw: Any) -> ChatCompletionChunk:
     """
     if type(raw) is not dict:
         raise WireError(f"a chunk should be an object, but is {_kind(raw)}")
-    choices = raw.get("choices")
-    if choices is None:
-        choices = ()
-    elif type(choices) is not list:
-        raise WireError(f"choices should be a list, but is {_kind(choices)}")
-    for item in choices:
-        if type(item) is not dict or type(item.get("delta", _NO_DELTA)) not in _DELTAS:
-            raise WireError("a choice has no delta that could be read")
     get = raw.get
-    counted = get("usage")
-    return ChatCompletionChunk(
-        id=_text(get("id")),
-        model=_text(get("model")),
-        choices=tuple(choices),
-        usage=usage(counted) if isinstance(counted, dict) else None,
-        created=_whole(get("created")),
-        object=_text(get("object")),
-        extra={} if raw.keys() <= _CHUNK_FIELDS else _rest(raw, *_CHUNK_FIELDS),
+    name, model_id, choices, counted = get("id"), get("model"), get("choices"), get("usage")
+    if type(choices) is list:
+        for item in choices:
+            if type(item) is not dict or type(item.get("delta")) not in _DELTAS:
+                raise WireError("a choice has no delta that could be read")
+    elif choices is not None:
+        raise WireError(f"choices should be a list, but is {_kind(choices)}")
+    return new_chunk(
+        name if type(name) is str else None,
+        model_id if type(model_id) is str else None,
+        tuple(choices or ()),
+        usage(counted) if type(counted) is dict else None,
+        _whole(get("created")),
+        _text(get("object")),
+        {} if _CHUNK_FIELDS.issuperset(raw) else _rest(raw, *_CHUNK_FIELDS),
     )
 
 
-_NO_DELTA: dict[str, Any] = {}
 _DELTAS = frozenset({dict, type(None)})
 
 
