@@ -105,6 +105,7 @@ class StreamCall(Call[Incoming]):
             self._waits_since = None
         if self._latency is None:
             self._latency = self._engine.clock() - self._opened.at
+            self._unwatch()  # the next limit is another one, and may be the sooner
         return data
 
     async def linger(self) -> None:
@@ -117,6 +118,11 @@ class StreamCall(Call[Incoming]):
         due, self._limit = self._due(loop)
         if due is not None:
             self._timer = loop.call_at(due, self._on_timer, loop)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _due(self, loop: asyncio.AbstractEventLoop) -> tuple[float | None, str]:
         timeouts = self._engine.timeouts
@@ -186,9 +192,7 @@ class StreamCall(Call[Incoming]):
         if self.is_over:
             return False
         self.is_over = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._unwatch()
         grant = self._opened
         grant.account.reserved -= self._reserved
         self._engine.limiter.release(grant, event, latency)

@@ -62,8 +62,8 @@ def parse(text: str) -> Any:
         value, end = _decode_begin(text)
         # Only where there is space around it: looking for that takes as long as reading a chunk of a stream.
         return value if end == len(text) else _decode(text)
-    except json.JSONDecodeError:
-        pass
+    except (ValueError, RecursionError):
+        pass  # it is said below what is wrong with it
     try:
         return _decode(text)
     except (ValueError, RecursionError) as error:
