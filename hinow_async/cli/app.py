@@ -32,6 +32,7 @@ Exit codes: 0 all done; 1 something failed; 2 wrong usage, source or configurati
 """
 
 _FOLDER: Final = click.Path(path_type=Path)
+_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group(
@@ -162,16 +163,35 @@ def verify(*, out: Path, deep: bool, screen: Screen) -> int:
 
 
 @hinow.command(epilog=_EXIT_CODES)
-@click.argument("prompt")
+@click.argument("prompt", nargs=-1)
 @click.option("--model", required=True, help="Id with its namespace, e.g. hinow/himax.")
+@click.option("--file", "files", type=_FILE, multiple=True, help="A text file that belongs to the prompt.")
 @click.option("--system", help="What the model is told before the prompt.")
+@click.option("--image", "images", type=_FILE, multiple=True, help="A picture that belongs to the prompt.")
+@click.option("--save", "folder", type=_FOLDER, help="Folder for the pictures of the answer.")
 @options.connection
 @options.screen
-def chat(prompt: str, model: str, system: str | None, settings: Settings, screen: Screen) -> int:
-    """Have one PROMPT (- reads it from standard input) answered in words."""
+def chat(
+    *,
+    prompt: tuple[str, ...],
+    model: str,
+    files: tuple[Path, ...],
+    system: str | None,
+    images: tuple[Path, ...],
+    folder: Path | None,
+    settings: Settings,
+    screen: Screen,
+) -> int:
+    """Have a PROMPT answered in words, written as they come.
+
+    - is standard input. Several prompts, and then the files, are joined to one, with empty lines in
+    between: hinow chat "Sum this up:" - < notes.txt
+    """
     from hinow_async.cli import chat as command  # noqa: PLC0415
 
-    return command.run(_text(prompt), model, system, settings, screen)
+    texts = [*map(_text, prompt), *map(_file_text, files)]
+    question = command.Question("\n\n".join(texts), model, system, images)
+    return command.run(question, folder, settings, screen)
 
 
 @hinow.command(epilog=_EXIT_CODES)
@@ -231,6 +251,13 @@ def _text(prompt: str) -> str:
         return sys.stdin.buffer.read().decode("utf-8-sig").strip()
     except UnicodeDecodeError:
         raise click.UsageError("standard input is not UTF-8") from None
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{path} is not UTF-8") from None
 
 
 def _defaults(sets: Sequence[str]) -> dict[str, Any]:

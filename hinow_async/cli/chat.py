@@ -1,58 +1,129 @@
-"""`hinow chat`: one prompt, its answer."""
+"""`hinow chat`: one prompt, its answer as it comes, and its pictures."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from hinow_async._models.chat import ChatCompletion, ChatRequest
+import attrs
+
+from hinow_async._client import AsyncHinow
+from hinow_async._errors import ConfigurationError
+from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
+from hinow_async._models.images import SavedImage
+from hinow_async._resources.images import writable_folder
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
 
 
-def run(prompt: str, model: str, system: str | None, settings: Settings, screen: Screen) -> int:
+@attrs.frozen
+class Question:
+    """What is asked."""
+
+    prompt: str
+    model: str
+    system: str | None = None
+    images: Sequence[Path] = ()
+
+    def request(self) -> ChatRequest:
+        """Return it as a request.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        if not self.prompt.strip():
+            raise ValueError("prompt is empty: say something")
+        messages = [] if self.system is None else [Message("system", self.system)]
+        content = self.prompt if not self.images else (self.prompt, *self.images)
+        return ChatRequest((*messages, Message("user", content)), model=self.model)
+
+
+def run(question: Question, folder: Path | None, settings: Settings, screen: Screen) -> int:
     """Run the command; return its exit code."""
-    if not prompt.strip():
-        raise ValueError("prompt is empty: say something")
-    messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
-    request = ChatRequest((*messages, {"role": "user", "content": prompt}), model=model)
+    request = question.request()
+    if folder is not None:
+        _check(folder)
 
     async def work(stop: running.Stop) -> int:
         async with connect(settings, screen) as client:
-
-            def finish() -> str | None:
-                # A call that holds no slot was not sent: there is nothing to be finished.
-                return "the answer that is paid for is awaited" if client.stats().in_flight else None
-
-            stop.on_first(finish)
-            completion = await client.chat.completions.create(request)
-        _show(completion, screen)
-        return exits.OK
+            if screen.is_json or folder is not None:
+                stop.on_first(_finishing(client))
+            completion = await _answered(client, request, screen)
+            saved = await completion.save(folder) if folder is not None else ()
+        _show(completion, saved, folder, screen)
+        return exits.OK if stop.number is None else stop.code
 
     return running.run(work, screen)
 
 
-def _show(completion: ChatCompletion, screen: Screen) -> None:
-    if not screen.is_json:
-        screen.answer(completion.text)
-        if completion.images:
-            screen.say(f"The answer holds {len(completion.images)} picture(s), which are not shown here.")
+def _check(folder: Path) -> None:
+    try:
+        writable_folder(folder)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"the folder {folder} cannot be used: {reason}; nothing was sent") from None
+
+
+def _finishing(client: AsyncHinow) -> Any:
+    """Say what the first Ctrl-C lets finish: what is paid for, where it is not read as it comes."""
+
+    def finish() -> str | None:
+        # A call that holds no slot was not sent: there is nothing to be finished.
+        return "the answer that is paid for is awaited" if client.stats().in_flight else None
+
+    return finish
+
+
+async def _answered(client: AsyncHinow, request: ChatRequest, screen: Screen) -> ChatCompletion:
+    """Read the answer, and write its text as it comes."""
+    async with client.chat.completions.stream(request) as stream:
+        if not screen.is_json:
+            await _write(stream.text, screen)
+        return await stream.completion()
+
+
+async def _write(text: AsyncIterator[str], screen: Screen) -> None:
+    is_mid_line = False
+    try:
+        async for piece in text:
+            screen.piece(piece)
+            is_mid_line = not piece.endswith("\n")
+    finally:
+        if is_mid_line:  # also where it broke off: what is said next begins a line
+            screen.piece("\n")
+
+
+def _show(
+    completion: ChatCompletion, saved: Sequence[SavedImage], folder: Path | None, screen: Screen
+) -> None:
+    if screen.is_json:
+        screen.json(_as_json(completion, saved))
         return
-    choice = completion.choices[0] if completion.choices else None
+    for image in saved:
+        screen.path(image.path)
+    if completion.images and folder is None:
+        screen.say(f"The answer holds {len(completion.images)} picture(s): --save DIR would keep them.")
+
+
+def _as_json(completion: ChatCompletion, saved: Sequence[SavedImage]) -> dict[str, Any]:
     usage = completion.usage
-    screen.json(
-        {
-            "text": completion.text,
-            "model": completion.model,
-            "id": completion.id,
-            "finish_reason": None if choice is None else choice.finish_reason,
-            "usage": {
-                "prompt_tokens": usage and usage.prompt_tokens,
-                "completion_tokens": usage and usage.completion_tokens,
-                "total_tokens": usage and usage.total_tokens,
-            },
-            "request_id": completion.call.request_id,
-            "estimated_usd": completion.call.estimated_usd,
-        }
-    )
+    return {
+        "text": completion.text,
+        "model": completion.model,
+        "id": completion.id,
+        "finish_reason": completion.finish_reason,
+        "tool_calls": [call for choice in completion.choices for call in choice.message.tool_calls],
+        "images": len(completion.images),
+        "saved": [{**attrs.asdict(image), "path": os.fspath(image.path)} for image in saved],
+        "usage": {
+            "prompt_tokens": usage and usage.prompt_tokens,
+            "completion_tokens": usage and usage.completion_tokens,
+            "total_tokens": usage and usage.total_tokens,
+        },
+        "request_id": completion.call.request_id,
+        "estimated_usd": completion.call.estimated_usd,
+    }

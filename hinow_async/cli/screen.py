@@ -60,6 +60,14 @@ class Screen:
         else:
             sys.stdout.write(f"{_encodable(safe(text), sys.stdout)}\n")
 
+    def piece(self, text: str) -> None:
+        """Write a piece of an answer as it comes.
+
+        Each character is made safe on its own, so that an escape sequence cut in two is none either.
+        """
+        sys.stdout.write(_encodable(safe(text), sys.stdout))
+        sys.stdout.flush()
+
     def path(self, path: Path) -> None:
         """Write a path, on a line of its own; as it is, where another program reads it."""
         if sys.stdout.isatty():

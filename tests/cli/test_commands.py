@@ -168,6 +168,80 @@ def test_chat_answers_and_escapes_what_a_model_could_send(hinow, service, to_ser
     assert [message["role"] for message in service.log[0].body["messages"]] == ["system", "user"]
 
 
+def test_a_sequence_cut_between_two_pieces_reaches_no_terminal(hinow, service, to_service):
+    """However a stream cuts it, and in the words of an error, too."""
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": text}}]} for text in ("\x1b", "[2J \xc2", "\x9b2J")
+    ]
+    events = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    error = f"data: {json.dumps({'error': {'message': chr(27) + '[1m'}})}\n\n"
+    service.change(faults=(Fault(path="chat", sse=[*events, error]),))
+    ended = hinow("chat", "hi", "--model", "hinow/himax", env=to_service)
+    assert ended.code == 1
+    assert ended.out == "\\x1b[2J \xc2\\x9b2J\n"
+    assert "\\x1b[1m" in ended.err
+    assert "\x1b" not in ended.err
+
+
+def test_chat_joins_prompts_standard_input_and_files(hinow, service, to_service, tmp_path):
+    """In their order, files last."""
+    (tmp_path / "notes.txt").write_text("Notes\n")
+    hinow(
+        "chat",
+        "Sum up:",
+        "-",
+        "--file",
+        "notes.txt",
+        "--model",
+        "hinow/himax",
+        text="piped\n",
+        env=to_service,
+    )
+    assert service.log[0].body["messages"][0]["content"] == "Sum up:\n\npiped\n\nNotes"
+
+
+def test_chat_sends_pictures_along(hinow, service, to_service, tmp_path):
+    """As data: URIs of what their bytes say; what is no picture is refused before anything is sent."""
+    made = hinow("generate", "A fox", "--name", "fox", env=to_service).out.strip()
+    ended = hinow("chat", "What is it?", "--image", made, "--model", "hinow/himax", env=to_service)
+    assert ended.code == 0
+    text, image = service.log[-1].body["messages"][0]["content"]
+    assert text == {"type": "text", "text": "What is it?"}
+    assert image["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    (tmp_path / "no.png").write_text("no picture")
+    received = service.billing.received
+    ended = hinow("chat", "What is it?", "--image", "no.png", "--model", "hinow/himax", env=to_service)
+    assert (ended.code, service.billing.received) == (2, received)
+    assert "no.png" in ended.err
+
+
+def test_chat_saves_the_pictures_of_an_answer(hinow, service, to_service, tmp_path):
+    """And prints their paths after the words; with --json all is one object."""
+    arguments = ("chat", "A fox", "--model", "openai/gpt-image-2-2026-04-21", "--save", "out")
+    ended = hinow(*arguments, env=to_service)
+    (path,) = ended.out.splitlines()
+    assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
+    ended = hinow(*arguments, "--json", env=to_service)
+    assert [saved["path"] for saved in ended.json["saved"]] == [path]
+    assert "--save" in hinow(*arguments[:-2], env=to_service).err
+    assert hinow(*arguments[:-1], "/proc/self/x", env=to_service).code == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["words", "json"])
+def test_ctrl_c_in_a_chat_is_exit_130(start, service, to_service, wait_for, options):
+    """Words stop at once; one object is finished, for it is paid for."""
+    service.change(chat_reply="word " * (40 if options else 2000), chunk_delay=0.02)
+    running = start("chat", "hi", "--model", "hinow/himax", *options, env=to_service)
+    wait_for(lambda: service.billing.requests == 1)
+    if not options:
+        assert running.process.stdout.read(4) == b"word"
+    running.signal()
+    ended = running.end()
+    assert ended.code == 130
+    assert (len(ended.json["text"]) == 200) if options else ("Stopped" in ended.err)
+    wait_for(lambda: service.billing.in_flight == 0)
+
+
 def test_chat_with_json_is_one_object_in_ascii(hinow, service, to_service):
     """The very text is in it, and still nothing that a terminal would obey."""
     service.change(chat_reply="\x9b2J")
