@@ -79,7 +79,7 @@ bench: $(ready)-bench
 	@$(BIN)/python -m benchmarks.calls
 
 clean:
-	@rm -rf $(VENV) demo-out site dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .make demo-out site dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(ready)-cli: pyproject.toml

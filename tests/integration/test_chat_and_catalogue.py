@@ -73,6 +73,7 @@ async def test_unknown_fields_of_a_chat_are_kept():
     "message",
     [
         {"content": f"Here: ![a lighthouse]({PICTURE})"},
+        {"content": f'Here: ![a lighthouse](<{PICTURE}> "A title")'},
         {"content": [{"type": "text", "text": "Here"}, {"type": "image_url", "image_url": {"url": PICTURE}}]},
         {"content": "", "images": [{"image_url": {"url": PICTURE}}]},
         {"content": None, "images": [PICTURE]},
@@ -83,6 +84,29 @@ async def test_pictures_are_found_wherever_a_gateway_puts_them(message):
     completion, _ = await chat(reply({"role": "assistant", **message}))
 
     assert [image.url for image in completion.images] == [PICTURE]
+
+
+async def test_a_link_of_markdown_may_hold_parentheses():
+    """In pairs."""
+    text = "![a](https://x.example/a_(1).png) ![b](https://x.example/b.png)) ![c](https://x.example/c(.png"
+    completion, _ = await chat(reply({"role": "assistant", "content": text}))
+
+    assert [image.url for image in completion.images] == [
+        "https://x.example/a_(1).png",
+        "https://x.example/b.png",
+        "https://x.example/c",
+    ]
+
+
+async def test_what_is_of_another_type_is_kept():
+    """Roles, reasons and calls that nobody expects survive."""
+    message = {"role": "narrator", "content": [{"type": "odd"}], "tool_calls": {"a": 1}}
+    raw = http(200, {"choices": [{"index": 0, "message": message, "finish_reason": 7}]})
+    completion, _ = await chat(raw)
+
+    (choice,) = completion.choices
+    assert (choice.message.role, choice.message.content) == ("narrator", ({"type": "odd"},))
+    assert (choice.message.extra, choice.extra) == ({"tool_calls": {"a": 1}}, {"finish_reason": 7})
 
 
 async def test_tool_calls_are_kept():

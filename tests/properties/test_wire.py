@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hinow_async import Balance, ChatCompletion, ChatRequest, ImageRequest, Message, Model, ModelCost, Usage
+from hinow_async import (
+    Balance,
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatRequest,
+    ImageRequest,
+    Message,
+    Model,
+    ModelCost,
+    Usage,
+)
 from hinow_async._models.chat import CHAT_OPTIONS, Choice
 from hinow_async._models.images import PARAMETERS, GeneratedImage
 from hinow_async._protocol import json, wire
@@ -112,6 +122,22 @@ CHOICES = st.builds(
 )
 
 
+DELTAS = st.none() | st.fixed_dictionaries({}, optional={"content": maybe(TEXT), "role": TEXT, "odd": JSON})
+CHUNKS = st.builds(
+    ChatCompletionChunk,
+    id=maybe(TEXT),
+    model=maybe(TEXT),
+    choices=st.lists(
+        st.fixed_dictionaries({}, optional={"index": st.integers(0, 3), "delta": DELTAS, "odd": JSON}),
+        max_size=2,
+    ).map(tuple),
+    usage=maybe(USAGES),
+    created=maybe(st.integers(0, 2**40)),
+    object=maybe(TEXT),
+    extra=extras("id", "model", "choices", "usage", "created", "object"),
+)
+
+
 @st.composite
 def completions(draw):
     choices = tuple(draw(st.lists(CHOICES, min_size=1, max_size=2)))
@@ -157,6 +183,7 @@ EVERYTHING = {
     Usage: USAGES,
     Choice: CHOICES,
     ChatCompletion: completions(),
+    ChatCompletionChunk: CHUNKS,
     ImageAnswer: answers(),
 }
 

@@ -19,7 +19,10 @@ from hinow_async import (
     CallInfo,
     CallRecord,
     ChatCompletion,
+    ChatCompletionChunk,
+    ChatOutcome,
     ChatRequest,
+    ChatStream,
     ClientStats,
     DownloadError,
     DownloadPolicy,
@@ -109,6 +112,35 @@ async def chats(client: AsyncHinow) -> None:
     assert_type(completion.images, tuple[GeneratedImage, ...])
     request = ChatRequest("Hi", model="hinow/himax", temperature=0.5)
     assert_type(await client.chat.completions.create(request), ChatCompletion)
+    own = Message("user", ["What is it?", Path("a.png"), b"...", {"type": "text", "text": "?"}])
+    assert_type(await client.chat.completions.create(own, model="hinow/himax", stream=False), ChatCompletion)
+    assert_type(completion.finish_reason, str | None)
+    assert_type(await completion.save("out"), tuple[SavedImage, ...])
+    assert_type(await client.images.save(completion, "out"), tuple[SavedImage, ...])
+
+
+async def streams(client: AsyncHinow) -> None:
+    """Chunks, text, the whole; many."""
+    async with client.chat.completions.stream("Hi", model="hinow/himax", timeout=5) as stream:
+        assert_type(stream, ChatStream)
+        assert_type(stream.text, AsyncIterator[str])
+        async for text in stream.text:
+            assert_type(text, str)
+        async for chunk in stream:
+            assert_type(chunk, ChatCompletionChunk)
+        assert_type(await stream.completion(), ChatCompletion)
+        assert_type(stream.partial, ChatCompletion)
+        assert_type(stream.call, CallRecord)
+    opened = await client.chat.completions.create("Hi", model="hinow/himax", stream=True)
+    assert_type(opened, ChatStream)
+    await opened.aclose()
+    is_streamed = bool(stream.partial.text)
+    either = await client.chat.completions.create("Hi", model="hinow/himax", stream=is_streamed)
+    assert_type(either, ChatCompletion | ChatStream)
+    async with client.chat.completions.create_many(["Hi"], model="hinow/himax", ordered=True) as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, ChatOutcome)
+            assert_type(outcome.unwrap(), ChatCompletion)
 
 
 async def account(client: AsyncHinow) -> None:
@@ -138,6 +170,7 @@ async def failures(client: AsyncHinow) -> None:
     except APIError as error:
         assert_type(error.outcome, Literal["not_sent", "refused", "unknown"])
         assert_type(error.call, CallRecord | None)
+        assert_type(error.partial, ChatCompletion | None)
     except BudgetExceededError as error:
         assert_type(error.left, Decimal)
     except DownloadError as error:
