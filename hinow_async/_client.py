@@ -122,7 +122,7 @@ class AsyncHinow:
         self.images = Images(self._runtime, defaults)
         """`generate`, `generate_many`."""
         self.chat = Chat(self._runtime, defaults, Door(self._runtime))
-        """`completions.create`."""
+        """`completions.create`, `completions.stream`, `completions.create_many`."""
         self.models = Models(self._runtime, defaults)
         """`list`, `retrieve`."""
 

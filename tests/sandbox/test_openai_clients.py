@@ -16,7 +16,7 @@ VERSION = "6.49.0"
 INSTALLED = Path(__file__).parents[2] / ".make" / f"node-openai-{VERSION}"
 """Installed once for a checkout, and again when the version changes."""
 
-IS_REQUIRED = "HINOW_TESTS_REQUIRE_ALL" in os.environ
+IS_REQUIRED = "HINOW_ALL_TESTS" in os.environ
 """Where all checks have to pass, nothing is skipped."""
 
 HELLO = [{"role": "user", "content": "Name three"}]
