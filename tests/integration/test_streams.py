@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import pickle
+import resource
 from contextlib import asynccontextmanager
 
 import pytest
@@ -334,14 +335,18 @@ async def test_what_had_come_is_there_after_leaving():
             await stream.completion()
 
 
-async def test_many_streams_open_at_once_leave_nothing():
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+async def test_many_streams_open_at_once_leave_nothing(count):
     """All of them are let go; the guard of the tests finds no socket."""
-    async with serving(*[Leaving()], limits=Limits(max_in_flight=100, adaptive=False)) as (client, server):
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 2 * count + 100:
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * count + 100, most))
+    async with serving(Leaving(), limits=Limits(max_in_flight=count, adaptive=False)) as (client, server):
         create = client.chat.completions.create
-        streams = await asyncio.gather(*(create("Hello", stream=True, **HIMAX) for _ in range(100)))
+        streams = await asyncio.gather(*(create("Hello", stream=True, **HIMAX) for _ in range(count)))
         for stream in streams:
             await anext(aiter(stream))
-        assert server.connections == 100
+        assert server.connections == count
 
         del streams, stream
         await asyncio.sleep(0.05)

@@ -164,7 +164,7 @@ def test_a_character_cut_between_two_chunks_is_whole():
 
 
 def test_putting_together_costs_linear_time():
-    """Of an unknown field and of a tool call: 4 times as many fragments take about 4 times as long."""
+    """Of an unknown field and of a tool call: 16 times as many fragments do not take 256 times as long."""
 
     def took(count):
         raw = events(
@@ -177,6 +177,6 @@ def test_putting_together_costs_linear_time():
         assembled(reader)
         return time.process_time() - begun
 
-    least = {count: min(took(count) for _ in range(3)) for count in (2000, 8000)}
+    least = {count: min(took(count) for _ in range(2)) for count in (1000, 16_000)}
 
-    assert least[8000] < 8 * max(least[2000], 0.002)
+    assert least[16_000] < 64 * max(least[1000], 0.002)
