@@ -102,6 +102,12 @@ class CallOptions:
     """Name of the one account that it may be sent to: a resend of what an earlier call may have paid for."""
 
 
+ASLEEP = 0.5
+"""Seconds that a timer rings too late when the process was stopped, or something blocked its loop."""
+AWAKE = 5.0
+"""Seconds for an answer that came meanwhile to be read: it is paid for, and lies in the socket."""
+
+
 @attrs.frozen
 class Engine:
     """The parts that calls work with; made and closed by the client."""
@@ -115,14 +121,19 @@ class Engine:
     clock: Callable[[], float] = time.monotonic
 
 
+def has_slept(now: float, due: float) -> bool:
+    """Whether a timer rings so late that the process, or its loop, was held up meanwhile."""
+    return now - due > ASLEEP
+
+
 class Call(Generic[T]):
     """The state of one call. It is also what the limiter is asked with (`_limiter.Demand`)."""
 
     __slots__ = (
-        "_amount", "_cost", "_engine", "_held", "_key", "_last_failure", "_options", "_plan", "_queued",
-        "_request_id", "_response_due", "_resting", "_scope", "_status", "_tried", "account", "arrival",
-        "arrived_at", "attempts", "bound", "deadline", "is_paid", "kind", "model", "throttled_max",
-        "unknown_outcomes", "weight",
+        "_amount", "_cost", "_engine", "_held", "_is_overdue", "_key", "_last_failure", "_options", "_plan",
+        "_queued", "_request_id", "_response_due", "_response_timer", "_resting", "_scope", "_status",
+        "_tried", "account", "arrival", "arrived_at", "attempts", "bound", "deadline", "is_paid", "kind",
+        "model", "throttled_max", "unknown_outcomes", "weight",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, plan: Plan[T], options: CallOptions) -> None:
@@ -149,6 +160,8 @@ class Call(Generic[T]):
         self._scope: asyncio.Timeout | None = None
         self._resting: asyncio.Future[None] | None = None
         self._response_due: float | None = None
+        self._response_timer: asyncio.TimerHandle | None = None
+        self._is_overdue = False
         self._amount = engine.purse.price(plan.request)
         self._cost = ZERO
         self._held = False
@@ -269,8 +282,8 @@ class Call(Generic[T]):
         return failure
 
     async def _exchange(self, grant: Grant, body: RequestBody) -> Any:
-        """Send and read under the call's one timer; None: it ran out."""
-        self._response_due = None
+        """Send and read under the call's timers; None: one of them ran out."""
+        self._response_due, self._is_overdue = None, False
         scope = self._scope = asyncio.timeout_at(self._deadline_in_loop())
         try:
             async with scope:
@@ -282,6 +295,9 @@ class Call(Generic[T]):
                 raise
         finally:
             self._scope = None
+            if self._response_timer is not None:
+                self._response_timer.cancel()
+                self._response_timer = None
         return None
 
     @property
@@ -295,11 +311,22 @@ class Call(Generic[T]):
         scope = self._scope
         if allowed is None or scope is None or scope.expired():
             return  # it may have run out while the body's writer had not begun
-        due = asyncio.get_running_loop().time() + allowed
+        loop = asyncio.get_running_loop()
+        due = loop.time() + allowed
         until = scope.when()
         if until is None or due < until:
             self._response_due = due
-            scope.reschedule(due)
+            self._response_timer = loop.call_at(due, self._on_response_due, loop, due)
+
+    def _on_response_due(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """No answer came in time; or it did, while the loop was held up, and it is still to be read."""
+        now = loop.time()
+        if has_slept(now, due):
+            again = now + AWAKE
+            self._response_timer = loop.call_at(again, self._on_response_due, loop, again)
+        elif self._scope is not None and not self._scope.expired():
+            self._is_overdue = True
+            self._scope.reschedule(now)
 
     def _deadline_in_loop(self) -> float | None:
         if self.deadline is None:
@@ -365,7 +392,7 @@ class Call(Generic[T]):
                 is_timeout=problem.is_timeout,
             )
         allowed = self._engine.timeouts.response
-        if self._response_due is not None and allowed is not None:
+        if self._is_overdue and allowed is not None:
             return judge.of_timeout(allowed)
         return judge.of_deadline(was_sent=body.was_sent)
 

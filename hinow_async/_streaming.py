@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
-from hinow_async._call import ZERO, Call, CallOptions, Engine, Plan
+from hinow_async._call import AWAKE, ZERO, Call, CallOptions, Engine, Plan, has_slept
 from hinow_async._errors import APIError
 from hinow_async._limiter import Grant
 from hinow_async._models.calls import AttemptOutcome
@@ -117,7 +117,7 @@ class StreamCall(Call[Incoming]):
         """Set the timer for who waits; it rings early when bytes came in the meantime."""
         due, self._limit = self._due(loop)
         if due is not None:
-            self._timer = loop.call_at(due, self._on_timer, loop)
+            self._timer = loop.call_at(due, self._on_timer, loop, due)
 
     def _unwatch(self) -> None:
         if self._timer is not None:
@@ -137,14 +137,17 @@ class StreamCall(Call[Incoming]):
             return ends, ""
         return due, limit
 
-    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _on_timer(self, loop: asyncio.AbstractEventLoop, rings: float) -> None:
         self._timer = None
         if self._waits_since is None or self.is_over:
             return  # nobody waits: the next one who does sets it anew
-        due, _ = self._due(loop)
-        if due is not None and due <= loop.time() and self._incoming is not None:
-            self._limit = self._due(loop)[1]
-            self._incoming.interrupt(self._limit)
+        now = loop.time()
+        due, limit = self._due(loop)
+        if due is not None and due <= now and limit and has_slept(now, rings):
+            self._timer = loop.call_at(now + AWAKE, self._on_timer, loop, now + AWAKE)
+        elif due is not None and due <= now and self._incoming is not None:
+            self._limit = limit
+            self._incoming.interrupt(limit)
         else:
             self._watch(loop)
 

@@ -85,9 +85,9 @@ def start(tmp_path, environment):
             running.process.communicate()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def log():
-    """Leave the library's logger as it was."""
+    """Leave the library's logger as it was: a command in this process makes it its own."""
     logger = logging.getLogger("hinow_async")
     before = logger.handlers[:], logger.propagate, logger.level
     yield

@@ -18,7 +18,7 @@ LAST = "images/item-3-1.png"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, log):
     """A folder as a real batch leaves it: four items of two pictures each."""
     root = tmp_path_factory.mktemp("finished")
     rows = ({"id": f"item-{n}", "prompt": f"prompt {n}", "num_images": 2} for n in range(4))

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import attrs
 import pytest
@@ -39,7 +40,7 @@ from hinow_async import (
     RetryPolicy,
     Timeouts,
 )
-from hinow_async.sandbox import Fault
+from hinow_async.sandbox import Behaviour, Fault, Sandbox
 
 QUICK = RetryPolicy(wait_initial=0)
 PRICE = 0.25
@@ -609,3 +610,27 @@ async def test_a_price_that_breaks_after_the_answer_loses_no_picture(caplog):
         assert len(result.images) == 3
         assert books(client) == (PRICE, 0, 0)
         assert "could not be priced" in caplog.text
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_that_came_while_the_process_slept_is_read(is_stream):
+    """It is paid for and lies in the socket: a timeout that ran out meanwhile throws nothing away."""
+    with Sandbox.in_thread(Behaviour(latency=0.05, picture_size=32)) as sandbox:
+        async with AsyncHinow(
+            base_url=sandbox.base_url, api_key=sandbox.api_key, timeouts=Timeouts(response=0.2)
+        ) as client:
+            chats = client.chat.completions
+            if is_stream:
+                work = chats.create("Hello", model="hinow/himax", stream=True)
+            else:
+                work = client.images.generate("A lighthouse")
+            task = asyncio.create_task(work)
+            while not sandbox.billing.received:
+                await asyncio.sleep(0)
+            time.sleep(1)  # as a process does that was stopped, or whose loop is blocked
+            result = await task
+            if is_stream:
+                assert "".join([chunk.text async for chunk in result]) == "The sandbox heard: Hello"
+            else:
+                assert len(result.images) == 1
+            assert client.stats().unknown_outcomes == 0
