@@ -1,7 +1,7 @@
 """Our values as the service's JSON, and the service's JSON as our values (contract: shared wire page).
 
-One cattrs converter serves both endpoints, the catalogue and the balance. Answers are hostile until
-checked: what cannot be what it should be is a `WireError`; what is unknown is kept in `.extra`.
+Answers are hostile until checked: what cannot be what it should be is a `WireError`; what is unknown is kept
+in `.extra`. These functions are what runs; `converter` joins them for whoever wants any value as JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
-from cattrs import Converter
 
 from hinow_async._models.account import Balance, Model, ModelCost
 from hinow_async._models.chat import (
@@ -56,9 +55,6 @@ class ImageAnswer:
     model: str | None = None
     provider: str | None = None
     extra: Mapping[str, Any] = attrs.field(factory=dict)
-
-
-converter = Converter()
 
 
 # -- requests ----------------------------------------------------------------------------------------------
@@ -429,13 +425,6 @@ def chunk_of_completion(completion: ChatCompletion) -> ChatCompletionChunk:
     )
 
 
-def _chunk_to_wire(chunk: ChatCompletionChunk) -> dict[str, Any]:
-    return {
-        **_drop_unset(chunk, choices=list(chunk.choices), usage=chunk.usage and _drop_unset(chunk.usage)),
-        "choices": list(chunk.choices),
-    }
-
-
 # -- errors ------------------------------------------------------------------------------------------------
 
 
@@ -463,86 +452,3 @@ def _shown(value: Any) -> str | None:
 
 def _code(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
-# -- the converter -----------------------------------------------------------------------------------------
-
-
-def _drop_unset(value: Any, **more: Any) -> dict[str, Any]:
-    known = {
-        field.name: getattr(value, field.name)
-        for field in attrs.fields(type(value))
-        if field.name != "extra" and field.name not in more
-    }
-    return {
-        **{name: item for name, item in {**known, **more}.items() if item is not None and item != ()},
-        **value.extra,
-    }
-
-
-def _image_to_wire(image: GeneratedImage) -> dict[str, Any]:
-    if image.url is not None:
-        return {"url": image.url, **image.extra}
-    text = image.encoded or ""
-    return {"url" if text[:5].lower() == "data:" else "b64_json": text, **image.extra}
-
-
-def _image_answer_to_wire(answer: ImageAnswer) -> dict[str, Any]:
-    data = {"urls": [_image_to_wire(image) for image in answer.images], **answer.extra}
-    named = {"model": answer.model, "provider": answer.provider}
-    return {"success": True, "data": data | {k: v for k, v in named.items() if v is not None}}
-
-
-def _completion_to_wire(completion: ChatCompletion) -> dict[str, Any]:
-    known = {name: getattr(completion, name) for name in ("id", "model", "created", "object")}
-    return {
-        **{name: value for name, value in known.items() if value is not None},
-        "choices": [converter.unstructure(item) for item in completion.choices],
-        **({"usage": converter.unstructure(completion.usage)} if completion.usage else {}),
-        **completion.extra,
-    }
-
-
-def _register() -> None:
-    structure: dict[type[Any], Callable[[Any, Any], Any]] = {
-        ImageRequest: image_request_from_wire,
-        ChatRequest: chat_request_from_wire,
-        ImageAnswer: lambda raw, _: image_answer(raw),
-        ChatCompletion: lambda raw, _: chat_completion(raw),
-        ChatCompletionChunk: lambda raw, _: chat_chunk(raw),
-        Choice: choice,
-        Message: message,
-        Usage: usage,
-        Model: model,
-        ModelCost: model_cost,
-        Balance: balance,
-    }
-    unstructure: dict[type[Any], Callable[[Any], Any]] = {
-        ImageRequest: image_request_to_wire,
-        ChatRequest: chat_request_to_wire,
-        ImageAnswer: _image_answer_to_wire,
-        ChatCompletion: _completion_to_wire,
-        ChatCompletionChunk: _chunk_to_wire,
-        Choice: lambda item: {
-            "index": item.index,
-            "message": message_to_wire(item.message),
-            "finish_reason": item.finish_reason,
-            **item.extra,
-        },
-        Message: message_to_wire,
-        Usage: _drop_unset,
-        ModelCost: _drop_unset,
-        Model: lambda item: _drop_unset(
-            item,
-            category=list(item.category),
-            cost=_drop_unset(item.cost) if item.cost is not None else None,
-        ),
-        Balance: _drop_unset,
-    }
-    for cls, read in structure.items():
-        converter.register_structure_hook(cls, read)
-    for cls, write in unstructure.items():
-        converter.register_unstructure_hook(cls, write)
-
-
-_register()

@@ -22,7 +22,8 @@ from hinow_async._models.chat import CHAT_OPTIONS, Choice
 from hinow_async._models.images import PARAMETERS, GeneratedImage
 from hinow_async._protocol import json, wire
 from hinow_async._protocol.chat_images import find_images
-from hinow_async._protocol.wire import ImageAnswer, WireError, converter
+from hinow_async._protocol.converter import converter
+from hinow_async._protocol.wire import ImageAnswer, WireError
 
 TEXT = st.text(max_size=20)
 NAME = st.text(string.ascii_letters, min_size=1, max_size=8)
