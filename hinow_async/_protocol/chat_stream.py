@@ -13,7 +13,7 @@ from hinow_async._protocol.assembly import Assembler
 from hinow_async._protocol.sse import MAX_EVENT, Decoder, Event, EventTooLargeError
 
 MAX_STREAM: Final = 512 * 2**20
-"""Bytes of one stream, all its events together: what is assembled of them lies in memory."""
+"""Bytes of one stream, comments included: what is assembled of its events lies in memory."""
 
 
 @attrs.frozen

@@ -625,19 +625,24 @@ async def test_a_key_that_a_stream_echoes_is_removed():
     assert KEY.encode() not in caught.value.raw
 
 
-async def test_a_stream_without_end_is_bounded(monkeypatch):
-    """By the bytes that any answer may have."""
-    monkeypatch.setattr("hinow_async._protocol.chat_stream.MAX_STREAM", 100_000)
+async def test_a_line_of_100_megabytes_is_too_much():
+    """It is an error as soon as it passes 64 MiB, and no more is read of it."""
+    sent = 0
 
     async def script(talk):
+        nonlocal sent
         await talk.request()
-        await talk.send(CHUNKED)
-        while True:
-            await talk.send(chunked(event("word " * 1000)))
+        await talk.send(CLOSING + event("One") + b"data: ")
+        for _ in range(100):
+            await talk.send(b"A" * 2**20)
+            sent += 1
 
     async with serving(script) as (client, _):
-        with pytest.raises(APIResponseError, match="more bytes"):
+        with pytest.raises(APIResponseError, match="67,108,864 bytes") as caught:
             await read_all(client)
+
+    assert caught.value.partial.text == "One"
+    assert 64 <= sent < 90
 
 
 # -- slot, money, records ----------------------------------------------------------------------------------

@@ -180,3 +180,13 @@ def test_putting_together_costs_linear_time():
     least = {count: min(took(count) for _ in range(2)) for count in (1000, 16_000)}
 
     assert least[16_000] < 64 * max(least[1000], 0.002)
+
+
+def test_a_stream_without_end_is_bounded():
+    """Whatever it brings, after 512 MiB it is no answer."""
+    reader = ChatReader()
+    for _ in range(512):
+        reader.feed(b": " + b"x" * (2**20 - 3) + b"\n")
+    assert reader.problem is None
+    reader.feed(b"\n")
+    assert "more bytes" in reader.problem.message
