@@ -2,7 +2,7 @@
 
 Without an id, the first 16 hex digits of the request's fingerprint stand for it; repeats get `-2`, `-3`, ...
 File names are distinct whatever the case. Only hashes are kept of what was seen, so that a million items
-cost some thirty megabytes.
+cost some twenty megabytes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Planner:
     def __init__(self, source_name: str) -> None:
         self._source_name = source_name
         self._position = 0
-        self._ids = Seen()
-        self._folded = Seen()
-        """File names, as a file system sees them that knows no case."""
+        self._seen = Seen()
+        """`=id` where the id is its own file name, as a file system sees it that knows no case; else `#id`,
+        and `~name` for the file name that it was the first to have."""
         self._repeats: dict[str, int] = {}
 
     def place(self, entry: Entry) -> Item:
@@ -75,10 +75,19 @@ class Planner:
 
     def _free_stem(self, name: str) -> str | None:
         """Return a file name that no other item has; None: the item itself was there before."""
-        if not self._ids.add(name):
-            return None
         stem = safe_name(name)
-        return stem if self._folded.add(fold(stem)) else safe_name(name, has_twin=True)
+        folded = fold(stem)
+        is_own = folded == name  # as nearly every id: then one mark says both, and half the memory is enough
+        if is_own and f"={name}" in self._seen:
+            return None
+        if is_own and f"~{name}" not in self._seen:
+            self._seen.add(f"={name}")
+            return stem
+        if not self._seen.add(f"#{name}"):
+            return None
+        if is_own or f"={folded}" in self._seen or not self._seen.add(f"~{folded}"):
+            return safe_name(name, has_twin=True)
+        return stem
 
     def _repeated(self, entry: Entry, position: int) -> SourceError:
         where = f"line {entry.line}" if entry.line is not None else f"item {position + 1}"

@@ -50,7 +50,8 @@ same tables. What was released once is never changed; what comes is a step more.
 """
 
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_CACHE: Final = 8 * 1024  # KiB
+_CACHE: Final = 2 * 1024
+"""KiB; each connection fills it in the end, and the system keeps the file's pages anyway."""
 _MAGIC: Final = b"SQLite format 3\0"
 
 

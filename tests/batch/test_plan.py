@@ -49,6 +49,19 @@ def test_file_names_are_distinct_whatever_the_ids(ids):
     assert len(set(folded)) == len(ids)
 
 
+@given(
+    st.lists(st.sampled_from(["a", "A", "b", "B", "\u00e4", "\u00c4", "a\u0308", "con", "CON", "a/b", "A/b"]))
+)
+def test_only_an_id_that_was_there_is_a_repeat(ids):
+    """In whatever order those come that a file system takes for one."""
+    fresh = list(dict.fromkeys(ids))
+    stems = [unicodedata.normalize("NFC", item.stem).casefold() for item in place(fresh)]
+    assert len(set(stems)) == len(fresh)
+    for name in fresh:
+        with pytest.raises(SourceError, match="was there before"):
+            place([*fresh, name])
+
+
 @pytest.mark.parametrize(
     ("position", "folder"),
     [
