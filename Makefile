@@ -62,7 +62,7 @@ test: $(ready)-test
 	@$(BIN)/python -m pytest -q -m "not slow"
 
 nightly: $(ready)-test
-	@$(BIN)/python -m pytest -q -m slow
+	@HINOW_MILLION=1 $(BIN)/python -m pytest -q -m slow
 
 lint: $(ready)-lint
 	@$(BIN)/ruff check --quiet .

@@ -1,5 +1,7 @@
 """The set that knows a million names in little memory."""
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,3 +29,11 @@ def test_it_grows():
     assert not any(seen.add(f"item-{number}") for number in range(20_000))
     assert len(seen) == 20_000
     assert "item-20000" not in seen
+
+
+def test_a_name_takes_some_twenty_bytes():
+    """A set of them takes a hundred and more."""
+    seen = Seen()
+    for number in range(50_000):
+        seen.add(f"item-{number}")
+    assert sys.getsizeof(seen._slots) < 25 * 50_000
