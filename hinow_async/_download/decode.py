@@ -7,14 +7,11 @@ cannot be decoded. It takes 20 to 560 ms a picture, and Pillow, which is an extr
 
 from __future__ import annotations
 
-import importlib.util
 from typing import IO
 
 from hinow_async._errors import ConfigurationError, IntegrityError
+from hinow_async._pillow import has_pillow, refuse_bombs
 from hinow_async._protocol.pictures import PictureFacts
-
-MOST_PIXELS = 80_000_000
-"""Decoding allocates some four bytes a pixel: beyond this a header's claim is not believed (4k: 15e6)."""
 
 
 def require_decoder(what: str) -> None:
@@ -26,7 +23,7 @@ def require_decoder(what: str) -> None:
     Raises:
         ConfigurationError: Pillow is not installed.
     """
-    if importlib.util.find_spec("PIL") is None:
+    if not has_pillow():
         raise ConfigurationError(f'{what} needs Pillow: pip install "hinow-async[sandbox]"')
 
 
@@ -38,8 +35,7 @@ def decode_fully(file: IO[bytes], facts: PictureFacts) -> None:
     """
     from PIL import Image  # noqa: PLC0415 - an extra, and slow to import
 
-    if facts.width * facts.height > MOST_PIXELS:
-        raise IntegrityError(f"{facts.width:,} x {facts.height:,} pixels are too many to be decoded")
+    refuse_bombs(facts.width, facts.height)
     try:
         if facts.format == "png":  # decoding ignores the checksums: some damage is only another picture
             Image.open(file, formats=["png"]).verify()

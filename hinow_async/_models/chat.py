@@ -9,6 +9,9 @@ from typing import Any
 import attrs
 
 from hinow_async._errors import HinowError
+from hinow_async._figures import cut
+from hinow_async._markup import text
+from hinow_async._models.display import grid
 from hinow_async._models.images import (
     Clientless,
     GeneratedImage,
@@ -33,6 +36,8 @@ CHAT_OPTIONS = (
     "tool_choice",
 )
 """Fields of `ChatRequest` that stand at the root of the body when they were set."""
+_LONGEST_SHOWN = 20_000
+"""Characters of an answer that a notebook shows."""
 
 
 def _tuple(value: Any) -> Any:
@@ -266,6 +271,14 @@ class ChatCompletion(Clientless):
         """
         door = door_of(self, "client.images.save(reply, directory)")
         return await door.save(self, directory, name=name, overwrite=overwrite, on_progress=on_progress)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: as text, for Markdown of a model may load pictures from anywhere."""
+        inline = [image for image in self.images if image.url is None]
+        left = len(self.images) - len(inline)
+        hint = f"<p>{left} pictures not fetched: <code>await reply.images[0].read()</code></p>" * bool(left)
+        said = text(cut(self.text, _LONGEST_SHOWN))
+        return f'<div style="white-space: pre-wrap">{said}</div>{grid(inline)}{hint}'
 
 
 @attrs.frozen(kw_only=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
+import io
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import attrs
 
 from hinow_async._errors import ConfigurationError, HinowError, IntegrityError
+from hinow_async._figures import paragraph
+from hinow_async._files import open_plain
+from hinow_async._models.display import grid, saved_of
 from hinow_async._models.known import (
     KNOWN_MODELS,
     PINNED_MODEL,
@@ -218,6 +221,21 @@ class GeneratedImage(Clientless):
         """Yield the picture in blocks of bytes as they come; the end is checked before the last one."""
         return door_of(self, "client.images.stream(image)").stream(self)
 
+    @property
+    def _caption(self) -> str:
+        return f"picture {self.index}, not saved"
+
+    @property
+    def _media_type(self) -> None:
+        """Nobody has looked at what came: its bytes are never shown as they are."""
+
+    def _open(self) -> IO[bytes]:
+        return io.BytesIO(self.data or b"")
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, if it came inline; nothing is fetched."""
+        return _not_saved([self], "")
+
 
 def decode_inline(text: str) -> bytes:
     """Decode base64, or a `data:` URI (RFC 2397) with base64 or percent-encoding.
@@ -286,13 +304,23 @@ class ImageResult(Clientless):
         return await door.save(self, directory, name=name, overwrite=overwrite, on_progress=on_progress)
 
     def _repr_html_(self) -> str:
-        """Show the answer in a notebook without fetching anything: its URLs are secrets."""
+        """Show in a notebook what was saved or came inline; nothing is fetched, for its URLs are secrets."""
         count = len(self.images)
-        prompt = html.escape(self.request.prompt[:200])
-        return (
-            f"<p><b>{count} image{'' if count == 1 else 's'}</b> of {html.escape(str(self.model))}: {prompt}"
-            "<br><code>await result.save(&quot;out&quot;)</code> puts them on disk</p>"
-        )
+        bold = f"{count} image{'' if count == 1 else 's'} of {self.model}"
+        saved = saved_of(self)
+        shown = grid(saved, self.request.prompt)
+        there = {picture.index for picture in saved}
+        left = [image for image in self.images if image.index not in there]
+        return paragraph(bold, self.request.prompt) + shown + _not_saved(left, self.request.prompt)
+
+
+def _not_saved(images: Sequence[GeneratedImage], about: str) -> str:
+    """Return those that came inline side by side, and how to have the others."""
+    inline = [image for image in images if image.url is None]
+    if len(inline) == len(images):
+        return grid(inline, about)
+    hint = "<p>{} not fetched yet: <code>await result.save(&quot;out&quot;)</code> puts them on disk</p>"
+    return grid(inline, about) + hint.format(len(images) - len(inline))
 
 
 @attrs.frozen
@@ -311,19 +339,29 @@ class SavedImage:
     """Pixels, as the file's header says."""
     height: int
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Show the picture itself in a notebook, if it is small enough to be kept in one."""
-        text = f"{self.path} ({self.width} x {self.height} {self.format}, {self.size_bytes:,} bytes)"
-        bundle: dict[str, Any] = {"text/plain": text}
-        if self.size_bytes <= _SHOWN_BYTES and self.format != "webp":
-            try:
-                bundle[f"image/{self.format}"] = self.path.read_bytes()
-            except OSError:
-                bundle["text/plain"] = f"{text}, no longer there"
-        return bundle, {f"image/{self.format}": {"width": min(self.width, 512)}}
+    @property
+    def _caption(self) -> str:
+        return f"{self.path} ({self.width} x {self.height} {self.format}, {self.size_bytes:,} bytes)"
+
+    @property
+    def _media_type(self) -> str:
+        return f"image/{self.format}"
+
+    def _open(self) -> IO[bytes]:
+        return open_plain(self.path)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook, made small."""
+        return grid([self])
 
 
-_SHOWN_BYTES = 1024 * 1024
+class SavedImages(tuple[SavedImage, ...]):
+    """What `save` returns: a tuple, which a notebook shows as pictures side by side."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return grid(self)
 
 
 R = TypeVar("R")
@@ -353,3 +391,12 @@ class ImageOutcome:
     def unwrap(self) -> ImageResult:
         """Return the result, or raise the error."""
         return unwrapped(self.result, self.error)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook: its pictures, or what went wrong."""
+        shown = paragraph(f"#{self.index}", self.request.prompt)
+        if self.error is not None:
+            shown += paragraph(type(self.error).__name__, str(self.error))
+        if self.saved or self.result is None:
+            return shown + grid(self.saved, self.request.prompt)
+        return shown + self.result._repr_html_()

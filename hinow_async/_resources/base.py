@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from hinow_async._download import Downloader
 from hinow_async._errors import APIError, APITimeoutError, ConfigurationError
 from hinow_async._fetch import Fetch
 from hinow_async._models.account import Model
+from hinow_async._notebook import keep_awake
 from hinow_async._options import RetryPolicy, check_headers, deadline_seconds
 from hinow_async._protocol import wire
 from hinow_async._protocol.urls import Origin
@@ -52,6 +54,8 @@ class Runtime:
             await pool.enter()
             self._learning = asyncio.Lock()  # one that was waited for belongs to its loop
             self.engine.limiter.bind(asyncio.get_running_loop())
+            runtime = weakref.ref(self)  # a client that is forgotten unclosed may go
+            keep_awake(lambda: (there := runtime()) is not None and not there.is_closed)
 
     async def learn_prices(self, request: Any, options: CallOptions) -> CallOptions:
         """Read the catalogue's prices, once, in the time that a call has; return what it has left.

@@ -23,7 +23,9 @@ import attrs
 
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
+from hinow_async._figures import MOST
 from hinow_async._models.chat import ChatCompletion
+from hinow_async._models.display import make_small, remember
 from hinow_async._models.images import (
     PARAMETERS,
     GeneratedImage,
@@ -32,6 +34,7 @@ from hinow_async._models.images import (
     ImageResult,
     OnProgress,
     SavedImage,
+    SavedImages,
 )
 from hinow_async._models.known import (
     PINNED_MODEL,
@@ -40,7 +43,7 @@ from hinow_async._models.known import (
     Quality,
     Resolution,
 )
-from hinow_async._notebook import saving_bar
+from hinow_async._notebook import is_notebook, many_bar, saving_bar
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
 from hinow_async._protocol.names import file_stem, safe_name
@@ -76,7 +79,27 @@ class Door:
         """Write every picture of *result*, side by side; see `ImageResult.save`."""
         await self._runtime.enter()
         folder, stem = await anyio.to_thread.run_sync(_place, result, directory, name)
-        keep = functools.partial(
+        return await self.keep(
+            result,
+            folder,
+            stem,
+            overwrite=overwrite,
+            on_progress=on_progress or saving_bar(),
+            small=MOST if is_notebook() else 0,
+        )
+
+    async def keep(
+        self,
+        result: ImageResult | ChatCompletion,
+        folder: Path,
+        stem: str,
+        *,
+        overwrite: bool = False,
+        on_progress: OnProgress | None = None,
+        small: int = 0,
+    ) -> SavedImages:
+        """Write every picture into a folder that is there; make so many of them *small*, to be shown."""
+        save = functools.partial(
             self._runtime.downloader.save,
             directory=folder,
             stem=stem,
@@ -84,17 +107,24 @@ class Door:
             overwrite=overwrite,
             asked=getattr(result.request, "output_format", None),
         )
-        meter = _Meter(len(result.images), on_progress or saving_bar())
-        done = await _side_by_side(
-            [functools.partial(keep, image, on_progress=meter.of(image.index)) for image in result.images]
-        )
-        saved = tuple(item for item in done if isinstance(item, SavedImage))
+        meter = _Meter(len(result.images), on_progress)
+
+        async def one(image: GeneratedImage) -> SavedImage:
+            saved = await save(image, on_progress=meter.of(image.index))
+            if image.index < small:
+                await anyio.to_thread.run_sync(make_small, saved)
+            return saved
+
+        done = await _side_by_side([functools.partial(one, image) for image in result.images])
+        kept = SavedImages(item for item in done if isinstance(item, SavedImage))
+        if is_notebook():
+            remember(result, kept)
         for item in done:
             if isinstance(item, DownloadError):
-                item.saved = saved
+                item.saved = kept
             if isinstance(item, BaseException):
                 raise item
-        return saved
+        return kept
 
     async def read(self, image: GeneratedImage) -> bytes:
         """Fetch one picture into memory, checked."""
@@ -209,7 +239,7 @@ class OutcomeMaker:
         self, index: int, request: ImageRequest, result: ImageResult, state: Item, folder: Path
     ) -> ImageOutcome:
         try:
-            saved = await self._door.save(result, folder, name=f"{index:06d}")
+            saved = await self._door.keep(result, folder, f"{index:06d}")
         except DownloadError as error:
             return ImageOutcome(
                 index=index, request=request, result=result, saved=tuple(error.saved), error=error
@@ -323,26 +353,31 @@ class Images:
 
         Args:
             requests: Prompts or requests, from any iterable; pulled no further than the work needs.
-            save_to: A folder for the pictures, named `<position, six digits>-<index>.<ext>`.
+            save_to: A folder for the pictures, named `<position, six digits>-<index>.<ext>`. In a notebook,
+                progress is then shown.
             ordered: Keep the order of the source.
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
         options = call_options(self._defaults, timeout, None, headers)
+        bar = None if save_to is None else many_bar(requests)
 
         async def open_stream() -> Stream[ImageOutcome]:
             await self._runtime.enter()
             folder = None if save_to is None else await anyio.to_thread.run_sync(writable_folder, save_to)
             limiter = self._runtime.engine.limiter
+            make = OutcomeMaker(self, self._door, folder, options).make
             return Stream(
                 requests,
-                OutcomeMaker(self, self._door, folder, options).make,
+                make if bar is None else bar.watch(make),
                 lambda: limiter.limit,
                 sum(account.max_in_flight for account in limiter.accounts),
                 ordered=ordered,
             )
 
-        return Outcomes(open_stream, "client.images.generate_many")
+        return Outcomes(
+            open_stream, "client.images.generate_many", on_left=None if bar is None else bar.end
+        )
 
     async def save(
         self,

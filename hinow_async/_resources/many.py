@@ -310,9 +310,16 @@ class Stream(Generic[O]):
 class Outcomes(Generic[O]):
     """What `generate_many` and `create_many` return: enter it with `async with`, then iterate it."""
 
-    def __init__(self, open_stream: Callable[[], Awaitable[Stream[O]]], name: str) -> None:
+    def __init__(
+        self,
+        open_stream: Callable[[], Awaitable[Stream[O]]],
+        name: str,
+        *,
+        on_left: Callable[[], None] | None = None,
+    ) -> None:
         self._open = open_stream
         self._name = name
+        self._on_left = on_left
         self._stream: Stream[O] | None = None
 
     async def __aenter__(self) -> Self:
@@ -323,7 +330,12 @@ class Outcomes(Generic[O]):
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        maybe_paid, untaken = await self._entered().aclose()
+        stream = self._entered()
+        try:
+            maybe_paid, untaken = await stream.aclose()
+        finally:
+            if self._on_left is not None:
+                self._on_left()
         if maybe_paid or untaken:
             _log.warning(
                 "left early: %d calls in flight were cancelled and may have been billed,"

@@ -18,7 +18,7 @@ from typing import Any
 
 from hinow_async._client import AsyncHinow
 from hinow_async._models.images import ImageRequest
-from hinow_async.batch.notebook import batch_bar
+from hinow_async.batch.notebook import batch_bar, with_pictures
 from hinow_async.batch.progress import OnProgress
 from hinow_async.batch.report import BatchProgress, BatchReport
 from hinow_async.batch.runner import Batch
@@ -74,7 +74,7 @@ async def generate_batch(
 
     Returns:
         What it came to; `stopped` says why it ended early, if it did. `str` of it is what `hinow batch`
-        prints, and a notebook shows it as a table.
+        prints, and a notebook shows it as a table with the first pictures.
 
     Raises:
         SourceError: an item is wrong. Of a file before anything is sent; of anything else after what was
@@ -85,7 +85,7 @@ async def generate_batch(
         LedgerLockedError: another process works in the folder.
         LedgerCorruptError: the folder's records cannot be read.
     """
-    return await Batch(
+    report = await Batch(
         client,
         source,
         dir,
@@ -98,3 +98,4 @@ async def generate_batch(
         keep_going=keep_going,
         stop=stop,
     ).run()
+    return await with_pictures(report)

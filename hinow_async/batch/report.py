@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from hinow_async.batch import words
+from hinow_async.batch.shown import first_pictures
 
 Stopped = Literal["budget", "balance", "key", "disk", "failing", "unreachable", "interrupted"]
 """Why a batch ended before its source did."""
@@ -70,8 +71,8 @@ class BatchReport:
         return json.dumps(self.to_dict())
 
     def _repr_html_(self) -> str:
-        """Show it in a notebook."""
-        return words.report_table(self)
+        """Show it in a notebook, with the first pictures of the folder."""
+        return words.report_table(self) + first_pictures(self)
 
 
 @attrs.frozen(kw_only=True)

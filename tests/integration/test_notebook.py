@@ -1,86 +1,195 @@
-"""In a real kernel: saving and batches show themselves, and stay in the saved notebook."""
+"""In a real kernel: `await` from cell to cell, values that show themselves, progress that stays."""
 
-import json
-import os
-import subprocess
-import sys
+import base64
+import io
+import re
+
+import pytest
+from kernels import run_notebook
+from PIL import Image
 
 from hinow_async.sandbox import Behaviour, Sandbox
 
-RUN = """
-import json, sys, nbformat
-from nbclient import NotebookClient
-cells = [nbformat.v4.new_code_cell(text) for text in json.load(sys.stdin)]
-notebook = nbformat.v4.new_notebook(cells=cells)
-NotebookClient(notebook, timeout=60).execute()
-print(json.dumps([[dict(output) for output in cell.outputs] for cell in notebook.cells]))
-"""
+PICTURES = re.compile(r'<img src="data:image/webp;base64,([^"]*)" alt="([^"]*)"')
+
+CELLS = {
+    "client": """
+import asyncio, pathlib
+from hinow_async import AsyncHinow
+from hinow_async.batch import generate_batch
+from hinow_async.sandbox import Behaviour, Sandbox
+client = AsyncHinow()
+""",
+    "task": "task = asyncio.create_task(client.images.generate('A <fox>', num_images=2, resolution='1k'))",
+    "result": "result = await task\nresult",
+    "saved": "await result.save('out')",
+    "result again": "for path in pathlib.Path('out').iterdir(): path.unlink()\nresult",
+    "gone": "(await result.save('gone', name='x'))[0].path.unlink()\n"
+    "outcomes = client.images.generate_many(['A hen'], save_to='gone')\n"
+    "async with outcomes: _ = [outcome async for outcome in outcomes]\n"
+    "saved = _[0].saved[0]\nsaved.path.unlink()\nsaved",
+    "many": """
+async with client.images.generate_many([f"A hen {n}" for n in range(14)], save_to="many") as outcomes:
+    shown = [outcome async for outcome in outcomes]
+""",
+    "outcome": "shown[-1]",
+    "fourteen": "type(shown[0].saved)(outcome.saved[0] for outcome in shown)",
+    "unsized": """
+async with client.images.generate_many((f"An owl {n}" for n in range(3)), save_to="owls") as outcomes:
+    async for outcome in outcomes:
+        pass
+""",
+    "unsaved": """
+async with client.images.generate_many(["A yak"]) as outcomes:
+    async for outcome in outcomes:
+        pass
+""",
+    "left": """
+async with client.images.generate_many((f"A cat {n}" for n in range(9)), save_to="cats") as outcomes:
+    async for outcome in outcomes:
+        break
+""",
+    "chat": "await client.chat.completions.create('Name <one> fox', model='hinow/himax')",
+    "inline": """
+async with Sandbox(Behaviour(picture_size=64, answer_form="data_uris")) as other:
+    async with AsyncHinow(api_key=other.api_key, base_url=other.base_url) as inline:
+        drawn = await inline.images.generate("A fish", num_images=3)
+drawn
+""",
+    "inline one": "drawn.images[0]",
+    "batch": "_ = pathlib.Path('prompts.txt').write_text('A fox\\n<i>A hen\\n')\n"
+    "report = await generate_batch(client, 'prompts.txt', 'batch')",
+    "report": "report",
+    "told": "told = []\n_ = await generate_batch(client, 'prompts.txt', 'batch', on_progress=told.append)",
+    "slow": """
+async with Sandbox(Behaviour(bandwidth=5000)) as other:
+    async with AsyncHinow(api_key=other.api_key, base_url=other.base_url) as slow:
+        slowly = await (await slow.images.generate("A lighthouse")).save("slow")
+""",
+    "colab": """
+get_ipython().__class__ = type("Shell", (type(get_ipython()),), {})
+async with client.images.generate_many(["A cow"], save_to="cow") as outcomes:
+    _ = [outcome async for outcome in outcomes]
+""",
+    "close": "await client.aclose()",
+}
 
 
-def run_notebook(folder, environment, *cells):
-    """Execute the cells in a fresh kernel; return the outputs of each."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", RUN],
-        input=json.dumps(cells),
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        check=False,
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("notebook")
+
+
+@pytest.fixture(scope="module")
+def outputs(folder):
+    """All cells, run once in one kernel: what the saved notebook has of each."""
+    with Sandbox.in_thread(Behaviour(picture_size=600)) as sandbox:
+        return run_notebook(CELLS, folder, sandbox)
+
+
+def html_of(outputs):
+    """The HTML of a cell that has one output, which is HTML."""
+    (output,) = outputs
+    return output["data"]["text/html"]
+
+
+def pictures_in(html):
+    """The pictures in an output, opened, and what stands for them where they cannot be seen."""
+    return [
+        (Image.open(io.BytesIO(base64.b64decode(data))).size, about) for data, about in PICTURES.findall(html)
+    ]
+
+
+def test_cells_that_show_nothing_are_silent(outputs):
+    """Neither warnings nor bars nor values where nobody asked for them, and one client for all cells."""
+    silent = ("client", "task", "unsaved", "told", "close")
+    assert {name: outputs[name] for name in silent} == {name: [] for name in silent}
+
+
+def test_an_answer_is_not_fetched_by_being_shown(outputs):
+    """Made by a task of an earlier cell; it says how to have its pictures, and keeps its links to itself."""
+    html = html_of(outputs["result"])
+    assert "<b>2 images of openai/gpt-image-2-2026-04-21</b>: A &lt;fox&gt;" in html
+    assert "2 not fetched yet" in html
+    assert "<img" not in html
+    assert "127.0.0.1" not in html
+
+
+def test_what_was_saved_is_shown(outputs):
+    """By what `save` returns, and by the answer from then on, made small while they were saved."""
+    for cell in ("saved", "result again"):  # by then the files are gone
+        html = html_of(outputs[cell])
+        assert pictures_in(html) == [((384, 384), "A &lt;fox&gt;" if "again" in cell else "")] * 2
+        assert len(re.findall(r"a-fox-[0-9a-f]{8}-[01]\.png \(600 x 600 png, [\d,]+ bytes\)", html)) == 2
+        assert "not fetched" not in html
+
+
+def test_a_file_that_is_gone_is_said(outputs):
+    """A picture that nobody made small, and that is not there any more, is named."""
+    html = outputs["gone"][-1]["data"]["text/html"]
+    assert pictures_in(html) == []
+    assert "000000-0.png" in html
+    assert "it is not there" in html
+
+
+def test_many_requests_have_one_bar(outputs):
+    """With or without a known number; it ends with what became of them, also where they were left early."""
+    assert html_of(outputs["many"]) == (
+        '<progress value="14" max="14"></progress> 14 of 14 done, 14 pictures saved'
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    assert html_of(outputs["unsized"]) == (
+        '<progress value="3" max="3"></progress> 3 of 3 done, 3 pictures saved'
+    )
+    bar = outputs["left"][0]["data"]["text/html"]
+    assert re.fullmatch(r'<progress value="(\d)" max="\1"></progress> \1 of \1 done, \1 pictures? saved', bar)
 
 
-def shown(outputs):
-    return [output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+def test_a_shell_made_of_the_kernels_own_is_a_notebook(outputs):
+    """Colab's is one."""
+    assert html_of(outputs["colab"]).endswith("1 of 1 done, 1 picture saved")
 
 
-def test_a_batch_shows_itself_and_its_report(tmp_path, monkeypatch):
-    """One bar in the cell that ran it, with counts, limit and money; the report is a table; else nothing."""
-    with Sandbox.in_thread(Behaviour(picture_size=64)) as sandbox:
-        monkeypatch.setenv("HINOW_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("HINOW_API_KEY", sandbox.api_key)
-        monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-        (tmp_path / "prompts.txt").write_text("A fox\nA hen\n")
-        outputs = run_notebook(
-            tmp_path,
-            dict(os.environ),
-            "from hinow_async import AsyncHinow\nfrom hinow_async.batch import generate_batch\n"
-            "client = AsyncHinow()",
-            "report = await generate_batch(client, 'prompts.txt', 'out')",
-            "report",
-            "seen = []\n_ = await generate_batch(client, 'prompts.txt', 'out', on_progress=seen.append)",
-            "await client.aclose()",
-        )
+def test_an_outcome_shows_its_pictures(outputs):
+    """Also those of many requests, which are made small when they are shown."""
+    html = html_of(outputs["outcome"])
+    assert re.match(r"<p><b>#\d+</b>: A hen \d+</p>", html)
+    assert len(pictures_in(html)) == 1
 
-    assert [outputs[cell] for cell in (0, 3, 4)] == [[], [], []]
-    (bar,) = shown(outputs[1])
+
+def test_an_output_is_bounded(outputs):
+    """Twelve pictures, and the number of the others."""
+    html = html_of(outputs["fourteen"])
+    assert len(pictures_in(html)) == 12
+    assert "<p>and 2 more</p>" in html
+    assert len(html) < 1_000_000
+
+
+def test_an_answer_of_a_chat_is_text(outputs):
+    """Whatever stands in it."""
+    html = html_of(outputs["chat"])
+    assert html.startswith('<div style="white-space: pre-wrap">')
+    assert "<one>" not in html
+
+
+def test_pictures_that_came_inline_are_shown(outputs):
+    """They need no fetching, and no client that is still open."""
+    assert pictures_in(html_of(outputs["inline"])) == [((64, 64), "A fish")] * 3
+    assert "not fetched" not in html_of(outputs["inline"])
+    assert pictures_in(html_of(outputs["inline one"])) == [((64, 64), "")]
+
+
+def test_a_batch_shows_itself_and_its_report(outputs):
+    """One bar in the cell that ran it, with counts, limit and money; the report is a table and pictures."""
+    bar = html_of(outputs["batch"])
     assert bar.startswith('<progress value="2" max="2"></progress> 2 of 2 done, 0 in flight (limit ')
     assert bar.endswith("estimated $0.17 spent, $0.00 to come")
-    (table,) = shown(outputs[2])
-    assert "<th>items done</th><td>2 of 2 (0 from before)</td>" in table
+    report = html_of(outputs["report"])
+    assert "<th>items done</th><td>2 of 2 (0 from before)</td>" in report
+    assert {about for _, about in pictures_in(report)} == {"A fox", "&lt;i&gt;A hen"}
 
 
-def test_a_saving_that_takes_long_shows_itself(tmp_path, monkeypatch):
-    """Top-level `await` in one cell after the other, one client in all; the last state stays in the file."""
-    with Sandbox.in_thread(Behaviour(bandwidth=5000)) as sandbox:
-        monkeypatch.setenv("HINOW_BASE_URL", sandbox.base_url)
-        monkeypatch.setenv("HINOW_API_KEY", sandbox.api_key)
-        monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-        outputs = run_notebook(
-            tmp_path,
-            dict(os.environ),
-            "from hinow_async import AsyncHinow\nclient = AsyncHinow()",
-            "result = await client.images.generate('A lighthouse')\nsaved = await result.save('slow')",
-            "print(saved[0].path, saved[0].size_bytes)\nsaved[0]",
-            "await client.aclose()",
-        )
-
-    assert [output.get("text") for output in outputs[0]] == []
-    (bar,) = shown(outputs[1])
-    (picture,) = (tmp_path / "slow").iterdir()
+def test_a_saving_that_takes_long_shows_itself(outputs, folder):
+    """How many bytes there are; the last state stays in the file."""
+    (picture,) = (folder / "slow").iterdir()
     size = picture.stat().st_size
-    assert f'value="{size}" max="{size}"' in bar
-    assert "image/png" in outputs[2][1]["data"]
-    assert outputs[3] == []
+    assert f'value="{size}" max="{size}"' in html_of(outputs["slow"])

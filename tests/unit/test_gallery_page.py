@@ -13,9 +13,9 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from hinow_async._markup import link, shown, text
 from hinow_async.batch.gallery import page as pages
 from hinow_async.batch.gallery.cards import Thumbnail, of_failure, of_picture
-from hinow_async.batch.gallery.markup import link, shown, text
 from hinow_async.batch.gallery.page import Page, facets, file_name
 from hinow_async.batch.gallery.records import Failure, Picture
 from hinow_async.batch.reader import is_inside

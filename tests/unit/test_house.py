@@ -23,7 +23,7 @@ PROJECT = PACKAGE.parent
 
 # From the ground up: a room may use what lies below it, and its neighbours on the same floor.
 FLOORS = (
-    {"_errors", "_options", "_secrets", "_version"},
+    {"_errors", "_figures", "_files", "_markup", "_options", "_pillow", "_secrets", "_version"},
     {"_models"},
     {"_protocol"},
     {"_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},
@@ -46,7 +46,7 @@ HOMES = {
     "aiohttp": {"_pool", "_download", "sandbox", "integrations"},
     "click": {"cli"},
     "rich": {"cli"},
-    "PIL": {"_download", "sandbox", "batch.gallery"},
+    "PIL": {"_pillow", "_download", "sandbox"},
     "pyarrow": {"batch.source.parquet"},
     "sqlite3": {"batch"},
 }

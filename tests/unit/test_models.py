@@ -18,7 +18,6 @@ from hinow_async import (
     ImageResult,
     IntegrityError,
     Message,
-    SavedImage,
 )
 from hinow_async._models.known import KNOWN_MODELS, PINNED_MODEL
 
@@ -155,25 +154,6 @@ def test_results_are_values():
     for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result), attrs.evolve(result)):
         assert again == result
     assert "sig" not in repr(result)
-
-
-def test_a_result_shows_itself_escaped_and_fetches_nothing():
-    """Prompts are data, and URLs are secrets."""
-    shown = result_of(GeneratedImage("https://a.example/x?sig=1"))._repr_html_()
-
-    assert "&lt;b&gt;A &amp; B" in shown
-    assert "a.example" not in shown
-
-
-def test_a_saved_image_shows_itself(tmp_path):
-    """In a notebook, from its file; and says so when that is gone."""
-    path = tmp_path / "a.png"
-    path.write_bytes(PNG)
-    saved = SavedImage(path, 0, "0" * 64, 4, "png", 10, 20)
-
-    assert saved._repr_mimebundle_()[0]["image/png"] == PNG
-    path.unlink()
-    assert "no longer there" in saved._repr_mimebundle_()[0]["text/plain"]
 
 
 def test_an_outcome_is_unwrapped():

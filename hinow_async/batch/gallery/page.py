@@ -15,8 +15,8 @@ from typing import Final
 
 import attrs
 
+from hinow_async._markup import link, text
 from hinow_async.batch.gallery.cards import Card
-from hinow_async.batch.gallery.markup import link, text
 
 MARK: Final = '<meta name="generator" content="hinow gallery">'
 """Stands at the beginning of each page, and shows that it is ours."""

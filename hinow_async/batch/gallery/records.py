@@ -16,9 +16,9 @@ from typing import IO, Any, Final, Generic, TypeVar
 import attrs
 
 from hinow_async._errors import ConfigurationError, SourceError
+from hinow_async._files import open_plain
 from hinow_async._protocol import json
 from hinow_async._protocol.failures import printable
-from hinow_async.batch.gallery.files import open_plain
 from hinow_async.batch.ledger import FAILURES, MANIFEST
 from hinow_async.batch.reader import is_inside
 

@@ -20,10 +20,10 @@ from typing import Final
 import attrs
 
 from hinow_async._errors import ConfigurationError
+from hinow_async._files import NEW, open_plain
 from hinow_async._protocol.failures import printable
 from hinow_async.batch.gallery import page
 from hinow_async.batch.gallery.cards import Card, Thumbnail, of_failure, of_picture
-from hinow_async.batch.gallery.files import NEW, open_plain
 from hinow_async.batch.gallery.page import MARK, Page, file_name
 from hinow_async.batch.gallery.records import Failure, Lines, Picture, open_failures, open_manifest
 from hinow_async.batch.gallery.thumbnails import thumbnail

@@ -1,6 +1,6 @@
-"""Text from anywhere, made safe to stand in a page.
+"""Text from anywhere, made safe to stand in a page or in the output of a notebook.
 
-Everything that a page shows passes through `text`. What is left is one of HTML's own five characters,
+Everything that these show passes through `text`. What is left is one of HTML's own five characters,
 escaped, or a character that changes nothing but itself.
 """
 

@@ -1,0 +1,206 @@
+"""What values show in a notebook: bounded HTML that runs nothing, asks nobody, and holds for any text."""
+
+import base64
+import io
+import os
+import pickle
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hinow_async import (
+    APIResponseError,
+    CallRecord,
+    ChatCompletion,
+    Choice,
+    GeneratedImage,
+    ImageOutcome,
+    ImageRequest,
+    ImageResult,
+    Message,
+    SavedImage,
+)
+from hinow_async._figures import MOST_CHARACTERS, Figure, figures
+from hinow_async._models.display import PATIENCE, grid
+from hinow_async._models.images import SavedImages
+
+CALL = CallRecord(
+    request_id=None,
+    attempts=1,
+    elapsed=1.0,
+    queued=0.0,
+    unknown_outcomes=0,
+    estimated_usd=0.1,
+    account="a",
+    idempotency_key="k",
+)
+HOSTILE = (
+    '"><img src=x onerror=alert(1)>',
+    "'><script>alert(1)</script>",
+    "</figcaption></div><style>@import 'https://evil.example/x.css'</style>",
+    "![](https://evil.example/pixel.png) [x](javascript:alert(1))",
+    "a\u202eb\ud800c\x00d\x1b]8;;https://evil.example\x07",
+)
+TAGS = {"div", "figure", "figcaption", "small", "img", "p", "b", "code"}
+
+
+class Tags(HTMLParser):
+    """All tags of a piece of HTML, and their attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+    @property
+    def pictures(self):
+        return [value for name, value in self.attributes if name == "src"]
+
+
+def show(value):
+    """What a notebook shows of a value, after looking at each tag of it."""
+    html = value if isinstance(value, str) else value._repr_html_()
+    seen = Tags(html)
+    assert set(seen.tags) <= TAGS
+    assert {name for name, _ in seen.attributes} <= {"style", "src", "alt", "title"}
+    assert all(src.startswith("data:image/") for src in seen.pictures)
+    assert html.encode("utf-8")
+    return seen
+
+
+def png(size=(40, 30)):
+    out = io.BytesIO()
+    Image.effect_noise(size, 50).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """`saved("a.png", data)`: a picture on disk, as `save` returns it."""
+
+    def make(name="a.png", data=None, index=0):
+        path = tmp_path / name
+        path.write_bytes(png() if data is None else data)
+        return SavedImage(path, index, "0" * 64, path.stat().st_size, "png", 40, 30)
+
+    return make
+
+
+def result_of(*images, prompt="A fox", model="m"):
+    return ImageResult(ImageRequest(prompt), images, model, "p", CALL)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_any_text_is_shown_as_text(text, saved):
+    """Prompts, models, paths, errors and answers are from anywhere: no tag, attribute or source is theirs."""
+    result = result_of(GeneratedImage("https://a.example/x?sig=1"), prompt=text, model=text)
+    file = SavedImage(Path(text.replace("\x00", "")), 0, "0" * 64, 4, "png", 1, 1)
+    shown = [
+        result,
+        file,
+        SavedImages([file]),
+        result_of(GeneratedImage(data=png()), prompt=text),
+        ImageOutcome(index=0, request=result.request, error=APIResponseError(text)),
+        ImageOutcome(index=0, request=result.request, result=result, saved=(saved(),)),
+        ChatCompletion(id=text, model=text, choices=(Choice(index=0, message=Message("assistant", text)),)),
+        GeneratedImage(encoded=f"data:text/html,{text}"),
+        figures([Figure(None, text, text)]),
+    ]
+    for value in shown:
+        seen = show(value)
+        assert "\u202e" not in seen.text
+        assert "a.example" not in seen.text
+
+
+def test_a_long_text_is_cut():
+    """A notebook is no place for a prompt of a megabyte."""
+    assert len(result_of(prompt="x" * 10**6)._repr_html_()) < 1000
+    choice = Choice(index=0, message=Message("assistant", "x" * 10**6))
+    assert len(ChatCompletion(id=None, model=None, choices=(choice,))._repr_html_()) < 30_000
+
+
+def test_a_picture_is_made_small(saved):
+    """Its longest side has 384 pixels, and its caption says what it is."""
+    (picture,) = show(saved(data=png((2000, 1000)))).pictures
+    assert Image.open(io.BytesIO(base64.b64decode(picture.split(",")[1]))).size == (384, 192)
+    assert "a.png (40 x 30 png, " in show(saved()).text
+
+
+def test_what_came_inline_is_shown_and_the_rest_said():
+    """Nothing is fetched for it."""
+    seen = show(result_of(GeneratedImage(data=png()), GeneratedImage("https://a.example/x", index=1)))
+    assert len(seen.pictures) == 1
+    assert '1 not fetched yet: await result.save("out") puts them on disk' in seen.text
+
+
+def test_what_is_no_picture_is_named(saved, tmp_path):
+    """Broken, cut, gone, a pipe, a link, or with too many pixels: without a picture, and without waiting."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(saved("true.png").path)
+    cut = png((600, 600))[:-1000]
+    header = png()[:16] + (100_000).to_bytes(4, "big") * 2 + png()[24:]
+    pictures = [saved("broken.png", b"GIF89a"), saved("cut.png", cut), saved("bomb.png", header)]
+    pictures += [
+        SavedImage(tmp_path / f"{name}.png", 0, "", 4, "png", 1, 1) for name in ("pipe", "link", "gone")
+    ]
+    seen = show(SavedImages(pictures))
+    assert seen.pictures == []
+    assert seen.text.count("it is not there, is broken, or takes long") == 6
+
+
+def test_showing_waits_for_no_picture_for_long():
+    """The loop of the kernel stands still meanwhile."""
+    go_on = threading.Event()
+
+    class Slow:
+        _caption, _media_type = "slow", None
+
+        def _open(self):
+            go_on.wait(60 * PATIENCE)
+            return io.BytesIO(png())
+
+    slow = Slow()
+    shown = show(grid([slow]))
+    was_waited_for = go_on.is_set()
+    go_on.set()
+    assert not was_waited_for
+    assert shown.pictures == []
+
+
+def test_an_output_is_bounded_in_number_and_size():
+    """Twelve pictures and a million characters; all others are counted, or named."""
+    seen = show(figures([Figure("data:image/webp;base64,A", f"{n}") for n in range(30)], 1000))
+    assert (len(seen.pictures), "and 988 more" in seen.text) == (12, True)
+    large = "data:image/webp;base64," + "A" * (MOST_CHARACTERS // 3)
+    seen = show(figures([Figure(large, f"name {n}") for n in range(4)]))
+    assert (len(seen.pictures), "name 3" in seen.text) == (2, True)
+
+
+def test_without_pillow_small_files_are_shown_as_they_are(saved, monkeypatch):
+    """Larger ones are named, and how to have them shown; what came inline is not trusted unseen."""
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    small = saved()
+    (picture,) = show(small).pictures
+    assert picture == f"data:image/png;base64,{base64.b64encode(small.path.read_bytes()).decode()}"
+    seen = show(saved("large.png", png((1200, 1200))))
+    assert (seen.pictures, "brings Pillow" in seen.text) == ([], True)
+    assert show(result_of(GeneratedImage(data=png()))).pictures == []
+
+
+def test_what_save_returns_is_a_tuple(saved):
+    """Equal to any other with the same pictures, also after a pickle."""
+    pictures = SavedImages([saved("a.png"), saved("b.png", index=1)])
+    assert pictures == tuple(pictures)
+    assert pickle.loads(pickle.dumps(pictures)) == pictures
+    assert len(show(pictures).pictures) == 2
