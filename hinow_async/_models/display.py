@@ -89,7 +89,7 @@ def _figure(picture: Picture, about: str) -> Figure:
 def _why_not() -> str:
     if has_pillow():
         return "it is not there, is broken, or takes long to be made small"
-    return 'too large for a notebook; pip install "hinow-async[sandbox]" brings Pillow, which makes it small'
+    return 'without Pillow only small files are shown (pip install "hinow-async[sandbox]")'
 
 
 def _whole(picture: Picture) -> str | None:

@@ -21,4 +21,5 @@ def remember(report: BatchReport, first: Sequence[Figure]) -> None:
 
 def first_pictures(report: BatchReport) -> str:
     """Return them as HTML; nothing, if this is no notebook."""
-    return figures(_first.get(report, ()), report.images_there)
+    first = _first.get(report)
+    return figures(first, report.images_there) if first else ""

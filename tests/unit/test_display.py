@@ -189,13 +189,13 @@ def test_an_output_is_bounded_in_number_and_size():
 
 def test_without_pillow_small_files_are_shown_as_they_are(saved, monkeypatch):
     """Larger ones are named, and how to have them shown; what came inline is not trusted unseen."""
+    small, large, inline = saved(), saved("large.png", png((1200, 1200))), GeneratedImage(data=png())
     monkeypatch.setitem(sys.modules, "PIL", None)
-    small = saved()
     (picture,) = show(small).pictures
     assert picture == f"data:image/png;base64,{base64.b64encode(small.path.read_bytes()).decode()}"
-    seen = show(saved("large.png", png((1200, 1200))))
-    assert (seen.pictures, "brings Pillow" in seen.text) == ([], True)
-    assert show(result_of(GeneratedImage(data=png()))).pictures == []
+    for value in (large, result_of(inline)):
+        seen = show(value)
+        assert (seen.pictures, "without Pillow" in seen.text) == ([], True)
 
 
 def test_what_save_returns_is_a_tuple(saved):
