@@ -35,7 +35,7 @@ define check_python
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test nightly lint types docs bench clean
+.PHONY: help demo test nightly lint types docs notebooks bench clean
 
 help:
 	@echo "make demo      make .venv, then the pictures of examples/prompts.jsonl in demo-out: no key, no cost"
@@ -44,6 +44,7 @@ help:
 	@echo "make lint      style and format"
 	@echo "make types     mypy --strict"
 	@echo "make docs      build the pages into site/; any warning is an error"
+	@echo "make notebooks run the notebooks of the pages, and keep what their cells show"
 	@echo "make bench     what the library costs over bare aiohttp"
 	@echo "make clean     remove all that these commands made, .venv too"
 
@@ -74,6 +75,9 @@ types: $(ready)-lint
 docs: $(ready)-docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html"
+
+notebooks: $(ready)-test
+	@$(BIN)/python -W ignore docs/run_notebooks.py
 
 bench: $(ready)-bench
 	@$(BIN)/python -m benchmarks.calls
