@@ -2,7 +2,10 @@
 
 import base64
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from kernels import run_notebook
@@ -193,3 +196,38 @@ def test_a_saving_that_takes_long_shows_itself(outputs, folder):
     (picture,) = (folder / "slow").iterdir()
     size = picture.stat().st_size
     assert f'value="{size}" max="{size}"' in html_of(outputs["slow"])
+
+
+PLAIN = """
+import asyncio, sys
+from hinow_async import AsyncHinow
+from hinow_async.batch import generate_batch
+
+async def main():
+    async with AsyncHinow() as client:
+        result = await client.images.generate("A fox")
+        await result.save("out")
+        async with client.images.generate_many(["A hen"], save_to="many") as outcomes:
+            async for _ in outcomes:
+                pass
+        await generate_batch(client, ["A cow"], "batch")
+        assert "not fetched" in result._repr_html_()
+
+asyncio.run(main())
+print([name for name in ("IPython", "PIL") if name in sys.modules])
+"""
+
+
+def test_elsewhere_nothing_of_it_happens(tmp_path):
+    """A plain Python shows nothing, remembers nothing, and imports neither IPython nor Pillow."""
+    with Sandbox.in_thread(Behaviour(picture_size=64)) as sandbox:
+        address = {"HINOW_BASE_URL": sandbox.base_url, "HINOW_API_KEY": sandbox.api_key}
+        done = subprocess.run(
+            [sys.executable, "-c", PLAIN],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, **address},
+            check=False,
+        )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
