@@ -26,11 +26,20 @@ client = AsyncHinow()
     "task": "task = asyncio.create_task(client.images.generate('A <fox>', num_images=2, resolution='1k'))",
     "result": "result = await task\nresult",
     "saved": "await result.save('out')",
-    "result again": "for path in pathlib.Path('out').iterdir(): path.unlink()\nresult",
-    "gone": "(await result.save('gone', name='x'))[0].path.unlink()\n"
-    "outcomes = client.images.generate_many(['A hen'], save_to='gone')\n"
-    "async with outcomes: _ = [outcome async for outcome in outcomes]\n"
-    "saved = _[0].saved[0]\nsaved.path.unlink()\nsaved",
+    "result again": "result",
+    "kept": """
+kept = await result.save("kept")
+for picture in kept:
+    picture.path.unlink()
+kept
+""",
+    "gone": """
+async with client.images.generate_many(["A hen"], save_to="gone") as outcomes:
+    async for outcome in outcomes:
+        gone = outcome.saved[0]
+gone.path.unlink()
+gone
+""",
     "many": """
 async with client.images.generate_many([f"A hen {n}" for n in range(14)], save_to="many") as outcomes:
     shown = [outcome async for outcome in outcomes]
@@ -119,12 +128,17 @@ def test_an_answer_is_not_fetched_by_being_shown(outputs):
 
 
 def test_what_was_saved_is_shown(outputs):
-    """By what `save` returns, and by the answer from then on, made small while they were saved."""
-    for cell in ("saved", "result again"):  # by then the files are gone
+    """By what `save` returns, and by the answer from then on."""
+    for cell in ("saved", "result again"):
         html = html_of(outputs[cell])
         assert pictures_in(html) == [((384, 384), "A &lt;fox&gt;" if "again" in cell else "")] * 2
         assert len(re.findall(r"a-fox-[0-9a-f]{8}-[01]\.png \(600 x 600 png, [\d,]+ bytes\)", html)) == 2
         assert "not fetched" not in html
+
+
+def test_what_is_saved_is_made_small_by_then(outputs):
+    """In threads, before anybody waits for it to be shown: nothing is read then."""
+    assert len(pictures_in(html_of(outputs["kept"]))) == 2
 
 
 def test_a_file_that_is_gone_is_said(outputs):

@@ -21,12 +21,14 @@ from hinow_async import (
     ImageOutcome,
     ImageRequest,
     ImageResult,
+    IntegrityError,
     Message,
     SavedImage,
 )
 from hinow_async._figures import MOST_CHARACTERS, Figure, figures
 from hinow_async._models.display import PATIENCE, grid
 from hinow_async._models.images import SavedImages
+from hinow_async._pillow import shrunk
 
 CALL = CallRecord(
     request_id=None,
@@ -145,18 +147,25 @@ def test_what_came_inline_is_shown_and_the_rest_said():
 
 
 def test_what_is_no_picture_is_named(saved, tmp_path):
-    """Broken, cut, gone, a pipe, a link, or with too many pixels: without a picture, and without waiting."""
+    """Broken, cut, gone, a pipe or a link: without a picture, and without waiting."""
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "link.png").symlink_to(saved("true.png").path)
     cut = png((600, 600))[:-1000]
-    header = png()[:16] + (100_000).to_bytes(4, "big") * 2 + png()[24:]
-    pictures = [saved("broken.png", b"GIF89a"), saved("cut.png", cut), saved("bomb.png", header)]
+    pictures = [saved("broken.png", b"GIF89a"), saved("cut.png", cut)]
     pictures += [
         SavedImage(tmp_path / f"{name}.png", 0, "", 4, "png", 1, 1) for name in ("pipe", "link", "gone")
     ]
     seen = show(SavedImages(pictures))
     assert seen.pictures == []
-    assert seen.text.count("it is not there, is broken, or takes long") == 6
+    assert seen.text.count("it is not there, is broken, or takes long") == 5
+
+
+def test_too_many_pixels_are_not_decoded():
+    """A file of 10 kB may claim any number of them."""
+    bomb = io.BytesIO()
+    Image.new("1", (9_000, 9_000)).save(bomb, "PNG")
+    with pytest.raises(IntegrityError, match="9,000 x 9,000 pixels are too many"):
+        shrunk(bomb, 384)
 
 
 def test_showing_waits_for_no_picture_for_long():
