@@ -41,12 +41,9 @@ def tidy(notebook: Any) -> None:
 def form(notebook: Any) -> list[tuple[str, str, list[Any]]]:
     """Return what stays the same from run to run: all but numbers and the pictures themselves."""
     return [
-        (cell.cell_type, cell.source, [_form(each) for each in _outputs(cell)]) for cell in notebook.cells
+        (cell.cell_type, cell.source, [_form(each) for each in cell.get("outputs", ())])
+        for cell in notebook.cells
     ]
-
-
-def _outputs(cell: Any) -> list[Any]:
-    return list(cell.get("outputs", ()))
 
 
 def _form(output: Any) -> Any:
