@@ -375,9 +375,7 @@ class Images:
                 ordered=ordered,
             )
 
-        return Outcomes(
-            open_stream, "client.images.generate_many", on_left=None if bar is None else bar.end
-        )
+        return Outcomes(open_stream, "client.images.generate_many", on_left=None if bar is None else bar.end)
 
     async def save(
         self,
