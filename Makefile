@@ -45,7 +45,7 @@ help:
 	@echo "make types     mypy --strict"
 	@echo "make docs      build the pages into site/; any warning is an error"
 	@echo "make notebooks run the notebooks of the pages, and keep what their cells show"
-	@echo "make bench     what the library costs over bare aiohttp"
+	@echo "make bench     what the library costs beside others, into docs/benchmarks.md"
 	@echo "make clean     remove all that these commands made, .venv too"
 
 demo: $(ready)-cli
@@ -80,7 +80,7 @@ notebooks: $(ready)-test
 	@$(BIN)/python -W ignore docs/run_notebooks.py
 
 bench: $(ready)-bench
-	@$(BIN)/python -m benchmarks.calls
+	@$(BIN)/python -m benchmarks --write
 
 clean:
 	@rm -rf $(VENV) .make demo-out site dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

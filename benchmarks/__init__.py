@@ -1,1 +1,1 @@
-"""What is promised about speed and limits, measured."""
+"""What is promised about speed, memory and limits, measured: `python -m benchmarks`."""

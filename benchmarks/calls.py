@@ -1,149 +1,52 @@
-"""CPU of one image request: ours over bare aiohttp and over the openai package, run alternately.
+"""CPU of a call.
 
-    python -m benchmarks.calls [--calls 3000] [--in-flight 64] [--rounds 5] [--peers aiohttp openai]
-
-Every round runs each client once, in a process of its own, against one stub server; what counts is the CPU
-of the client's process between its first call (after a warm-up) and its last. Figures are medians, with
-their spread; ratios are taken within a round, for what else the machine does changes from round to round.
+The CPU that the client's process uses for a call, after a warm-up, in user and kernel. The stub answers after 5 ms with
+one canned answer, from a process of its own. Ours has all features on: adaptive limits, deadlines, judging, records,
+budget. *Bare aiohttp* posts the same body and decodes the answer's JSON, nothing else. Calls per second of one core
+are the inverse: what one process could reach if the service were quick enough.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import platform
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from benchmarks.case import Case, Metric
+from benchmarks.clients import SLOWNESS, open_client, run_calls
 from benchmarks.stub import stub
 
-Send = Callable[[], Awaitable[object]]
-BODY = {
-    "model": "openai/gpt-image-2-2026-04-21",
-    "prompt": "A lighthouse at dawn",
-    "parameters": {"num_images": 1},
+CLIENTS = ("ours", "aiohttp", "httpx", "openai")
+METRICS = {
+    "cpu_us": Metric("CPU per call, µs", ".0f", how="ratio"),
+    "per_second": Metric("calls per second of one core", ",.0f"),
 }
-
-
-async def _ours(base: str, stack: AsyncExitStack, in_flight: int) -> tuple[Send, object]:
-    from hinow_async import AsyncHinow, Limits
-
-    client = await stack.enter_async_context(
-        AsyncHinow(base_url=base, api_key="hi_bench", limits=Limits(max_in_flight=max(in_flight, 256)))
+CASES = tuple(
+    Case(
+        name=f"{kind}, {in_flight} in flight",
+        clients=CLIENTS,
+        base="aiohttp",
+        options={"path": path, "in_flight": in_flight, "calls": calls},
+        quick={"calls": calls // 4},
+        serve=stub,
     )
-    return lambda: client.images.generate("A lighthouse at dawn", num_images=1), client
+    for kind, path in (("image", "images"), ("chat", "chat/completions"))
+    for in_flight, calls in ((1, 600), (64, 4000), (512, 5000))
+)
 
 
-async def _aiohttp(base: str, stack: AsyncExitStack, in_flight: int) -> tuple[Send, object]:
-    import aiohttp
-
-    session = await stack.enter_async_context(
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), headers={"Authorization": "Bearer hi_bench"}
-        )
-    )
-
-    async def send() -> object:
-        async with session.post(f"{base}/images", json=BODY) as response:
-            return await response.json()
-
-    return send, session
+def measure(client: str, where: str, *, path: str, in_flight: int, calls: int) -> dict[str, float]:
+    """CPU of one client."""
+    count = max(in_flight, calls // SLOWNESS.get(client, 1))
+    cpu = asyncio.run(_cpu(client, where, path, in_flight, count)) / count
+    return {"cpu_us": cpu * 1e6, "per_second": 1 / cpu}
 
 
-async def _openai(base: str, stack: AsyncExitStack, in_flight: int) -> tuple[Send, object]:
-    import httpx
-    import openai
-
-    http = httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=None))
-    client = await stack.enter_async_context(
-        openai.AsyncOpenAI(base_url=base, api_key="hi_bench", http_client=http)
-    )
-    return lambda: client.images.generate(prompt="A lighthouse at dawn", model="gpt-image-2", n=1), client
-
-
-CLIENTS = {"ours": _ours, "aiohttp": _aiohttp, "openai": _openai}
-
-
-async def _open_up(client: object, run: Callable[[int], Awaitable[None]], in_flight: int) -> None:
-    """Let slow start find that the stub allows as many in flight as are measured: that takes seconds."""
-    stats = getattr(client, "stats", None)
-    until = time.monotonic() + 20
-    while stats is not None and stats().limit < in_flight and time.monotonic() < until:
-        await run(in_flight * 4)
-
-
-async def _measure(name: str, base: str, calls: int, in_flight: int) -> tuple[float, float]:
+async def _cpu(client: str, base: str, path: str, in_flight: int, calls: int) -> float:
     async with AsyncExitStack() as stack:
-        send, client = await CLIENTS[name](base, stack, in_flight)
-        left = 0
-
-        async def worker() -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
-                await send()
-
-        async def run(count: int) -> None:
-            nonlocal left
-            left = count
-            await asyncio.gather(*(worker() for _ in range(in_flight)))
-
-        await run(in_flight * 4)
-        await _open_up(client, run, in_flight)
-        cpu, wall = time.process_time(), time.perf_counter()
-        await run(calls)
-        return time.process_time() - cpu, time.perf_counter() - wall
-
-
-def _child(name: str, base: str, calls: int, in_flight: int) -> tuple[float, float]:
-    command = [sys.executable, "-m", "benchmarks.calls", "--child", name, "--base", base]
-    command += ["--calls", str(calls), "--in-flight", str(in_flight)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    cpu, wall = json.loads(out)
-    return cpu / calls * 1e6, wall / calls * 1e6
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--calls", type=int, default=3000)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument(
-        "--peers", nargs="*", default=["aiohttp", "openai"], choices=sorted(set(CLIENTS) - {"ours"})
-    )
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--base", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        print(json.dumps(asyncio.run(_measure(args.child, args.base, args.calls, args.in_flight))))
-        return
-    names = ["ours", *args.peers]
-    cpu: dict[str, list[float]] = {name: [] for name in names}
-    with stub() as base:
-        for number in range(args.rounds):
-            order = names if number % 2 == 0 else names[::-1]
-            for name in order:
-                calls = args.calls if name != "openai" else max(200, args.calls // 8)
-                cpu[name].append(_child(name, base, calls, args.in_flight)[0])
-    print(f"{args.calls} calls, {args.in_flight} in flight, {args.rounds} rounds,", end=" ")
-    print(f"Python {platform.python_version()}, {platform.machine()}")
-    print("| client | CPU per call, µs (median; least to most) | ours over it (median; least to most) |")
-    print("|---|---|---|")
-    for name in names:
-        mine = sorted(a / b for a, b in zip(cpu["ours"], cpu[name], strict=True))
-        values = sorted(cpu[name])
-        print(
-            f"| {name} | {statistics.median(values):.0f}; {values[0]:.0f} to {values[-1]:.0f}"
-            f" | {statistics.median(mine):.2f}; {mine[0]:.2f} to {mine[-1]:.2f} |"
-        )
-
-
-if __name__ == "__main__":
-    main()
+        how = {"slots": max(in_flight, 256)} if client == "ours" else {}
+        send = await open_client(client, stack, base, path, **how)
+        await run_calls(send, 50 if in_flight == 1 else max(1000, in_flight * 2), in_flight)
+        begun = time.process_time()
+        await run_calls(send, calls, in_flight)
+        return time.process_time() - begun
