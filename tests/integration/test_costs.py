@@ -3,8 +3,8 @@
 Counted are calls of functions (in Python and C, resumed coroutines included) and the most bytes held at a time,
 beyond what bare aiohttp needs for the same request in the same run, so that another aiohttp changes little.
 
-A bound is what was counted when it was last set, and room for a few calls: less than an extra task takes, or a value
-that is read by cattrs. Who makes a call cheaper lowers its bound; who raises one says why in the commit. Something
+A bound is what was counted when it was last set, and room for less than the smallest value that is read by cattrs takes
+(3; an extra task takes 48). Who makes a call cheaper lowers its bound; who raises one says why in the commit. Something
 else is guarded by a row in a table here, if it can be awaited.
 """
 
@@ -22,10 +22,12 @@ from hinow_async._limiter import Admission, Limiter
 from hinow_async._protocol.adaptive import Controller
 from hinow_async._protocol.outcome import Event
 
+pytestmark = pytest.mark.skipif(sys.gettrace() is not None, reason="coverage and debuggers count along")
+
 Do = Callable[[], Awaitable[object]]
 
 COUNTED_ON = (3, 11)
-ROOM = 3 if sys.version_info[:2] == COUNTED_ON else 40
+ROOM = 2 if sys.version_info[:2] == COUNTED_ON else 40
 """Calls of functions; other versions of Python count some things otherwise, e.g. comprehensions."""
 
 CALLS = {"images": 121, "chat/completions": 243}
@@ -100,4 +102,4 @@ async def test_an_admission_takes_no_more_function_calls(adaptive):
         limiter.release(limiter.acquire_nowait(demand), Event.SUCCESS, 0.3)
 
     counted = await function_calls(pass_through)
-    assert counted <= ADMISSION[adaptive] + ROOM, f"{counted} calls of functions"
+    assert counted <= ADMISSION[adaptive] + ROOM // 2, f"{counted} calls of functions"
