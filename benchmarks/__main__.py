@@ -22,7 +22,7 @@ from benchmarks.harness import run_case
 from benchmarks.report import section, write_page
 from benchmarks.results import Result, load, machine, today, versions
 
-BENCHMARKS = ("start", "calls", "latency", "memory")
+BENCHMARKS = ("start", "calls", "latency", "memory", "many", "admission", "ledger", "batch")
 ROUNDS = 5
 
 

@@ -34,6 +34,7 @@ import aiohttp
 import attrs
 
 from benchmarks import __file__ as here
+from benchmarks.page import write_section
 from benchmarks.nginx import free_port, limiting_proxy
 from benchmarks.strips import Column, draw
 from hinow_async import AsyncHinow, Limits, __version__
@@ -429,18 +430,6 @@ SIMULATED = {
 # -- the page ----------------------------------------------------------------------------------------
 
 
-def write_section(name: str, text: str) -> None:
-    """Put *text* between the marks of *name* in the page."""
-    page = PAGES / "limits.md"
-    content = page.read_text("utf-8")
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    head, _, rest = content.partition(begin)
-    _, mark, tail = rest.partition(end)
-    if not mark:
-        raise ValueError(f"{page} has no section {name}")
-    page.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", "utf-8")
-
-
 def circumstances(loads: list[float]) -> str:
     """Machine and versions."""
     return (
@@ -460,7 +449,7 @@ def show(
     text = "\n\n".join((table(records, seconds), faults(records), said))
     print(f"{text}\n", flush=True)
     if write:
-        write_section(section, text)
+        write_section(PAGES / "limits.md", section, text)
 
 
 def main() -> None:

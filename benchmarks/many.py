@@ -1,81 +1,91 @@
-"""Many requests against an account that allows fewer in flight than are asked for.
+"""Many requests at once.
 
-    python -m benchmarks.many [--requests 2000] [--in-flight 64] [--allowed 32] [--latency 0.2]
-
-The sandbox runs in a process of its own. Said are the wall time over the ideal (requests x latency /
-allowed), what was billed, and whether the sandbox ever saw more in flight than it allows. Slow start is
-part of it: the client begins with 8 in flight, because nobody tells it what the account allows.
+*64 in flight*: CPU per picture of `generate_many` beside as many callers of plain `generate`. *32 allowed*: 2,000
+requests to a sandbox that takes 0.2 s and allows 32 in flight, which nobody told the client, whose slow start is
+part of it. The wall time stands beside the ideal of requests x 0.2 s / 32, with
+refusals and failures.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import multiprocessing
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
-from hinow_async import AsyncHinow, Limits
-from hinow_async.sandbox import Behaviour, Sandbox
+from benchmarks.case import Case, Metric
+from benchmarks.clients import PROMPT, open_client, our_client, run_calls
+from benchmarks.sandboxes import sandbox_process
+from benchmarks.stub import stub
+
+ALLOWED, LATENCY = 32, 0.2
+METRICS = {
+    "cpu_us": Metric("CPU per picture, µs", ".0f", how="ratio"),
+    "ideal": Metric("wall time over the ideal", ".2f"),
+    "refused": Metric("refused per 100", ".2f"),
+    "failed": Metric("failed", ".0f"),
+}
+CASES = (
+    Case(
+        name="64 in flight",
+        clients=("generate_many", "generate"),
+        base="generate",
+        options={"calls": 5000},
+        quick={"calls": 2000},
+        serve=stub,
+    ),
+    Case(
+        name=f"{ALLOWED} allowed",
+        clients=("generate_many",),
+        options={"requests": 2000},
+        quick={"requests": 1000},
+        serve=partial(sandbox_process, latency=LATENCY, max_in_flight=ALLOWED),
+        rounds=1,
+    ),
+)
 
 
-def _serve(pipe: Connection, options: dict[str, Any]) -> None:
-    with Sandbox.in_thread(Behaviour(**options)) as sandbox:
-        pipe.send((sandbox.base_url, sandbox.api_key))
-        while pipe.recv() == "billing":
-            billing = sandbox.billing
-            most = max(billing.by_prompt.values(), default=0)
-            pipe.send((billing.requests, most, billing.refused, billing.peak_in_flight))
+def measure(client: str, where: Any, *, calls: int = 0, requests: int = 0) -> dict[str, float]:
+    """CPU of one way to ask, or how near to its ideal a batch of requests came."""
+    if requests:
+        return asyncio.run(_beside_ideal(where[0], where[1], requests))
+    return {"cpu_us": asyncio.run(_cpu(client, where, calls)) / calls * 1e6}
 
 
-@contextmanager
-def sandbox_process(**options: Any) -> Iterator[tuple[str, str, Connection]]:
-    """Run a sandbox in another process; yields its root, its key, and a pipe that answers `billing`."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, options), daemon=True)
-    process.start()
-    try:
-        base_url, api_key = ours.recv()
-        yield base_url, api_key, ours
-    finally:
-        ours.send("stop")
-        process.join(10)
+async def _cpu(client: str, base: str, calls: int) -> float:
+    async with AsyncExitStack() as stack:
+        if client == "generate":
+            send = await open_client("ours", stack, base, "images", slots=64)
+            run = partial(run_calls, send, in_flight=64)
+        else:
+            ours = await stack.enter_async_context(our_client(base, slots=64))
+            run = partial(_generate_many, ours)
+        await run(calls=500)
+        begun = time.process_time()
+        await run(calls=calls)
+        return time.process_time() - begun
 
 
-async def _run(base_url: str, api_key: str, requests: int, in_flight: int) -> tuple[float, int, int]:
-    limits = Limits(max_in_flight=in_flight)
+async def _generate_many(client: Any, calls: int) -> None:
+    from hinow_async import ImageRequest
+
+    requests = (ImageRequest(PROMPT, num_images=1) for _ in range(calls))
+    async with client.images.generate_many(requests) as outcomes:
+        async for outcome in outcomes:
+            outcome.unwrap()
+
+
+async def _beside_ideal(base: str, key: str, requests: int) -> dict[str, float]:
+    from hinow_async import AsyncHinow, Limits
+
     failed = 0
-    async with AsyncHinow(base_url=base_url, api_key=api_key, limits=limits) as client:
+    async with AsyncHinow(base_url=base, api_key=key, limits=Limits(max_in_flight=64)) as client:
         begun = time.perf_counter()
         prompts = (f"Lighthouse number {number}" for number in range(requests))
         async with client.images.generate_many(prompts) as outcomes:
             async for outcome in outcomes:
                 failed += outcome.error is not None
-        return time.perf_counter() - begun, failed, client.stats().throttled
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--in-flight", type=int, default=64)
-    parser.add_argument("--allowed", type=int, default=32)
-    parser.add_argument("--latency", type=float, default=0.2)
-    args = parser.parse_args()
-    with sandbox_process(latency=args.latency, max_in_flight=args.allowed) as (base_url, api_key, pipe):
-        wall, failed, throttled = asyncio.run(_run(base_url, api_key, args.requests, args.in_flight))
-        pipe.send("billing")
-        billed, most, refused, peak = pipe.recv()
-    ideal = args.requests * args.latency / args.allowed
-    print(f"{args.requests} requests, {args.in_flight} in flight asked for, {args.allowed} allowed")
-    print(f"wall {wall:.1f} s, {wall / ideal:.2f} times the ideal of {ideal:.1f} s; {failed} failed")
-    print(f"billed {billed}, no request more than {most} times; {refused} refused (client: {throttled})")
-    print(f"peak in flight at the service {peak}")
-
-
-if __name__ == "__main__":
-    main()
+        wall = time.perf_counter() - begun
+        refused = 100 * client.stats().throttled / requests
+    return {"ideal": wall / (requests * LATENCY / ALLOWED), "refused": refused, "failed": failed}

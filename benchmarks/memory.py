@@ -12,16 +12,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import http.client
-import os
 import tracemalloc
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from benchmarks.case import Case, Metric
 from benchmarks.clients import Send, open_client, run_calls
+from benchmarks.processes import resident
 from benchmarks.stub import stub
 
 METRICS = {
@@ -79,13 +78,9 @@ def measure(client: str, where: str, **how: int) -> dict[str, float]:
     traced = bool(how.pop("traced", False))
     if traced:
         tracemalloc.start()
-    size = _traced if traced else _resident
+    size = _traced if traced else resident
     each = asyncio.run(_each(client, where, how["in_flight"], how["slots"], size)) / 1024
     return {"traced_kib" if traced else "kib": each}
-
-
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text("utf-8").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _traced() -> int:
@@ -137,7 +132,7 @@ async def _growth(base: str, calls: int) -> float:
         send = await open_client("ours", stack, base, "images")
         await run_calls(send, calls // 10, 64)
         gc.collect()
-        before = _resident()
+        before = resident()
         await run_calls(send, calls, 64)
         gc.collect()
-        return _resident() - before
+        return resident() - before

@@ -1,0 +1,113 @@
+"""A whole batch.
+
+*Per item*: CPU of `generate_batch` for an item, 64 in flight, pictures of 4 KiB; of the downloads of as many pictures
+alone, as `result.save` does them; and of a bare aiohttp request with its JSON. *Without the download* is the first
+less the second. *By size*: what a longer batch costs per item, the most memory that its process ever held, and how long it
+takes. The service is the stub, so that nothing but the client is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import folders
+from benchmarks.case import Case, Metric
+from benchmarks.clients import KEY, open_client, run_calls
+from benchmarks.processes import peak_mib
+from benchmarks.stub import stub
+
+IN_FLIGHT = 64
+METRICS = {
+    "cpu_us": Metric("CPU per item, µs", ",.0f", how="ratio"),
+    "items_per_cpu_second": Metric("items per CPU second", ",.0f"),
+    "mib": Metric("most resident, MiB", ".0f", how="ratio"),
+    "wall_s": Metric("time, s", ",.1f"),
+}
+served = partial(stub, pictures=True)
+CASES = (
+    Case(
+        name="per item",
+        clients=("whole", "downloads alone", "aiohttp"),
+        base="aiohttp",
+        options={"items": 3000},
+        quick={"items": 1000},
+        serve=served,
+    ),
+    Case(
+        name="size",
+        clients=("1,000", "10,000", "100,000"),
+        base="10,000",
+        options={"scale": 1},
+        quick={"scale": 10},
+        serve=served,
+        rounds=1,
+        timeout=900,
+    ),
+)
+
+
+def measure(client: str, where: str, *, items: int = 0, scale: int = 1) -> dict[str, float]:
+    """CPU and memory of one of them."""
+    if client == "aiohttp":
+        return {"cpu_us": asyncio.run(_bare(where, items)) / items * 1e6}
+    items = items or int(client.replace(",", "")) // scale
+    with folders.scratch() as root:
+        if client == "downloads alone":
+            return {"cpu_us": asyncio.run(_downloads(where, root, items)) / items * 1e6}
+        return asyncio.run(one_batch((where, KEY), root, items))
+
+
+async def one_batch(where: Any, root: Path, items: int) -> dict[str, float]:
+    """A batch of so many prompts against (root, key)."""
+    from hinow_async import AsyncHinow, Limits
+    from hinow_async.batch import generate_batch
+
+    base_url, key = where
+    source = root / "prompts.txt"
+    with source.open("w", encoding="utf-8") as lines:
+        lines.writelines(f"Lighthouse number {number}\n" for number in range(items))
+    limits = Limits(max_in_flight=IN_FLIGHT, adaptive=False)
+    async with AsyncHinow(base_url=base_url, api_key=key, limits=limits) as client:
+        wall, cpu = time.perf_counter(), time.process_time()
+        report = await generate_batch(client, source, root / "out")
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    if report.saved != items:
+        raise RuntimeError(f"not all was saved: {report}")
+    return {
+        "cpu_us": cpu / items * 1e6,
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "items_per_cpu_second": items / cpu,
+        "mib": peak_mib(),
+    }
+
+
+async def _bare(base: str, items: int) -> float:
+    async with AsyncExitStack() as stack:
+        send = await open_client("aiohttp", stack, base, "images")
+        await run_calls(send, 1000, IN_FLIGHT)
+        begun = time.process_time()
+        await run_calls(send, items, IN_FLIGHT)
+        return time.process_time() - begun
+
+
+async def _downloads(base: str, root: Path, items: int) -> float:
+    from hinow_async import AsyncHinow
+
+    async with AsyncHinow(base_url=base, api_key=KEY) as client:
+        result = await client.images.generate("A lighthouse")
+        await result.save(root, name="first")  # so that all is imported
+        numbers = iter(range(items))
+
+        async def work() -> None:
+            for number in numbers:
+                await result.save(root, name=f"item-{number}")
+
+        begun = time.process_time()
+        await asyncio.gather(*(work() for _ in range(16)))
+        return time.process_time() - begun
