@@ -56,11 +56,3 @@ def compared(mine: Rounds, theirs: Rounds, metric: str, how: How) -> list[float]
     if how == "difference":
         return [a - b for a, b in pairs]
     return [a / b for a, b in pairs if b]
-
-
-def without(mine: Rounds, theirs: Rounds, metric: str) -> list[Figures | None]:
-    """One metric of *mine* less that of *theirs*, in each round that has both."""
-    return [
-        {metric: a[metric] - b[metric]} if a is not None and b is not None else None
-        for a, b in zip(mine, theirs, strict=True)
-    ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import attrs
 
-from benchmarks.figures import How, Spread, compared, without
+from benchmarks.figures import How, Spread, compared
 from benchmarks.results import Result
 
 
@@ -21,8 +21,6 @@ class Promise:
     client: str = "ours"
     base: str = "aiohttp"
     """Whom `how` compares with."""
-    less: str | None = None
-    """A client whose figures are first taken from `client`'s."""
     metric: str
     how: How = "ratio"
     unit: str = ""
@@ -31,8 +29,6 @@ class Promise:
         """What was measured; None: nothing was, or it failed."""
         case = result.cases.get(self.case, {}) if result is not None else {}
         mine, theirs = case.get(self.client, []), case.get(self.base, [])
-        if self.less is not None:
-            mine = without(mine, case.get(self.less, []), self.metric)
         return Spread.of(compared(mine, theirs if self.how != "value" else mine, self.metric, self.how))
 
 
@@ -120,8 +116,7 @@ PROMISES = (
         most=3.0,
         benchmark="batch",
         case="per item",
-        client="whole",
-        less="downloads alone",
+        client="without the download",
         metric="cpu_us",
     ),
     Promise(
