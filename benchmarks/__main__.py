@@ -3,12 +3,12 @@
     python -m benchmarks                      all of them; tables to the terminal
     python -m benchmarks calls memory --rounds 7
     python -m benchmarks --quick              short forms, one round: does everything still run?
-    python -m benchmarks --write              figures into docs/benchmarks, then the page, as `make bench` does
+    python -m benchmarks --write              figures and page into docs, as `make bench` does
     python -m benchmarks report               the page anew, from the figures that are there
 
 Each runs us and the peers alternately, in processes of their own against the same server, and takes ratios
-within a round. What else there is, with options of its own: `python -m benchmarks.limits` (unknown limits in
-real time), `python -m benchmarks.simulation` (the same, simulated), `python -m benchmarks.sandbox_rate`.
+within a round. What else there is, with options of its own: `python -m benchmarks.limits` (unknown limits
+in real time), `python -m benchmarks.simulation` (the same, simulated), `python -m benchmarks.sandbox_rate`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.harness import run_case
 from benchmarks.report import section, write_page
 from benchmarks.results import Result, load, machine, today, versions
 
-BENCHMARKS = ("start", "calls", "latency", "memory", "many", "admission", "ledger", "batch")
+BENCHMARKS = ("start", "calls", "latency", "memory", "many", "admission", "ledger", "batch", "downloads")
 ROUNDS = 5
 
 

@@ -1,10 +1,10 @@
 """One admission.
 
-Acquire and release, beside `asyncio.Semaphore`. *Free*: nobody waits and there is room. *Waiting*: 1,000 tasks want
-one of 8 slots, 500 are cancelled while they wait, the others hold a slot for one turn of the loop; the tasks are
-part of the figure, for all alike. *A waiter's memory* is that beyond a task which waits for a bare future
-(tracemalloc; what the call itself keeps is left out). *Timers* are those in a loop in which 100,000 wait, half of
-them with a deadline.
+Acquire and release, beside `asyncio.Semaphore`. *Free*: nobody waits and there is room. *Waiting*: 1,000
+tasks want one of 8 slots, 500 are cancelled while they wait, the others hold a slot for one turn of the
+loop; the tasks are part of the figure, for all alike. *A waiter's memory* is that beyond a task which waits
+for a bare future (tracemalloc; what the call itself keeps is left out). *Timers* are those in a loop in
+which 100,000 wait, half of them with a deadline.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def draw(bars: Sequence[Bar]) -> str:
 def _group(title: str, bars: Sequence[Bar], y: float) -> tuple[list[str], float]:
     parts = [f'<text x="8" y="{y + 15}" font-weight="bold">{escape(title)}</text>']
     y += TITLE - 6
-    top = max(max(bar.spread.most for bar in bars), 1e-9)
+    top = max(1e-9, *(bar.spread.most for bar in bars))
     for bar in bars:
         parts += _bar(bar, y, (WIDTH - LEFT - ROOM) / top)
         y += HEIGHT + GAP
@@ -56,11 +56,15 @@ def _group(title: str, bars: Sequence[Bar], y: float) -> tuple[list[str], float]
 def _bar(bar: Bar, y: float, scale: float) -> list[str]:
     spread = bar.spread
     length, least, most = (max(0.0, value * scale) for value in (spread.median, spread.least, spread.most))
-    middle = y + HEIGHT / 2
+    x, middle = LEFT + most + 6, y + HEIGHT / 2
     colour = THEIRS if bar.client in PEERS or "Semaphore" in bar.client else OURS
     return [
         f'<text x="{LEFT - 8}" y="{middle + 4}" text-anchor="end">{escape(bar.client)}</text>',
         f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{HEIGHT}" fill="{colour}"/>',
-        f'<line x1="{LEFT + least:.1f}" x2="{LEFT + most:.1f}" y1="{middle}" y2="{middle}" stroke="{SPREAD}"/>',
-        f'<text x="{LEFT + most + 6:.1f}" y="{middle + 4}">{spread.median:.3g}</text>',
+        f'<path d="M{LEFT + least:.1f} {middle}H{LEFT + most:.1f}" stroke="{SPREAD}"/>',
+        f'<text x="{x:.1f}" y="{middle + 4}">{_figure(spread.median)}</text>',
     ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,10 +1,11 @@
 """A whole batch.
 
-*Per item*: CPU of `generate_batch` for an item, 64 in flight, pictures of 4 KiB; the same with downloads that only claim to
-have kept a picture (what a picture costs depends on its size and on the disk; the name it is to get is still committed,
-from a thread); and a bare aiohttp request with its JSON. *Size*: what a longer batch costs per item, the most memory that
-its process ever held, and how long it takes; without the download as well, since syncing 100,000 files takes minutes
-and no memory. The service is the stub, so that nothing but the client is busy.
+*Per item*: CPU of `generate_batch` for an item, 64 in flight, pictures of 4 KiB; the same with downloads
+that only claim to have kept a picture (what a picture costs depends on its size and on the disk; the name
+it is to get is still committed, from a thread); and a bare aiohttp request with its JSON. *Size*: what a
+longer batch costs per item, the most memory that its process ever held, and how long it takes; without the
+download as well, since syncing 100,000 files takes minutes and no memory. The service is the stub, so that
+nothing but the client is busy.
 """
 
 from __future__ import annotations

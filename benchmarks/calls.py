@@ -1,9 +1,10 @@
 """CPU of a call.
 
-The CPU that the client's process uses for a call, after a warm-up, in user and kernel. The stub answers after 5 ms with
-one canned answer, from a process of its own. Ours has all features on: adaptive limits, deadlines, judging, records,
-budget. *Bare aiohttp* posts the same body and decodes the answer's JSON, nothing else. Calls per second of one core
-are the inverse: what one process could reach if the service were quick enough.
+The CPU that the client's process uses for a call, after a warm-up, in user and kernel. The stub answers
+after 5 ms with one canned answer, from a process of its own. Ours has all features on: adaptive limits,
+deadlines, judging, records, budget. *Bare aiohttp* posts the same body and decodes the answer's JSON,
+nothing else. Calls per second of one core are the inverse: what one process could reach if the service were
+quick enough.
 """
 
 from __future__ import annotations

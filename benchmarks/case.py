@@ -44,7 +44,9 @@ class Case:
     clients: tuple[str, ...]
     """Each is run once a round, in a process of its own."""
     base: str | None = None
-    """The client beside whom the others are shown."""
+    """The client, or the name in `best`, beside whom the others are shown."""
+    best: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names for the best of several clients in each round, by the first metric."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """For `measure`."""
     quick: Mapping[str, Any] = field(default_factory=dict)

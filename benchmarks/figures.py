@@ -45,7 +45,7 @@ def values(rounds: Rounds, metric: str) -> list[float]:
 
 
 def compared(mine: Rounds, theirs: Rounds, metric: str, how: How) -> list[float]:
-    """Ratios or differences, each within its round: what else the machine does changes from round to round."""
+    """Ratios or differences, each within its round: what else the machine does changes with time."""
     if how == "value":
         return values(mine, metric)
     pairs = [

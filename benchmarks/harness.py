@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.case import Case
@@ -31,7 +31,17 @@ def run_case(
             for client in case.clients if number % 2 == 0 else case.clients[::-1]:
                 say(f"{benchmark}: {case.name}, round {number + 1}, {client}")
                 found[client].append(_run(benchmark, client, where, options, case.timeout, say))
-    return found
+    best = {
+        name: [_best(turn) for turn in zip(*(found[c] for c in of), strict=True)]
+        for name, of in case.best.items()
+    }
+    return found | best
+
+
+def _best(turn: Sequence[Figures | None]) -> Figures | None:
+    """The one with the least first metric, of one round."""
+    done = [figures for figures in turn if figures is not None]
+    return min(done, key=lambda figures: next(iter(figures.values()))) if done else None
 
 
 def _run(

@@ -1,9 +1,10 @@
 """Time that a client adds to a call.
 
-Wall time of a call less what the service took, which is exact where nobody waits. *Idle*: one call after the other. *At
-the limit*: twice as many callers as slots (64), so that each call waits for another to end; bare aiohttp has an
-`asyncio.Semaphore` for that. There the service takes 100 ms, the queue as long again, and the difference to the base is
-what ours adds. The callers begin one after the other, so that answers come evenly and not 64 at once.
+Wall time of a call less what the service took, which is exact where nobody waits. *Idle*: one call after
+the other. *At the limit*: twice as many callers as slots (64), so that each call waits for another to end;
+bare aiohttp has an `asyncio.Semaphore` for that. There the service takes 100 ms, the queue as long again,
+and the difference to the base is what ours adds. The callers begin one after the other, so that answers
+come evenly and not 64 at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The ledger of a batch.
 
-*Changes*: CPU per durable change at 1,000 a second, beside the same loop whose changes are forgotten. *A batch*: CPU
-and wall time of a batch of 600 with 64 in flight and 0.05 s latency, beside the same batch whose ledger commits
-nothing (which is no option of the library: money would be lost). *A finished folder*: what a batch takes that finds
-everything done, when the manifest has to be derived anew, and as a clean end left it.
+*Changes*: CPU per durable change at 1,000 a second, beside the same loop whose changes are forgotten. *A
+batch*: CPU and wall time of a batch of 600 with 64 in flight and 0.05 s latency, beside the same batch
+whose ledger commits nothing (which is no option of the library: money would be lost). *A finished folder*:
+what a batch takes that finds everything done, when the manifest has to be derived anew, and as a clean end
+left it.
 """
 
 from __future__ import annotations

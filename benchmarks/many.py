@@ -1,9 +1,9 @@
 """Many requests at once.
 
-*64 in flight*: CPU per picture of `generate_many` beside as many callers of plain `generate`. *32 allowed*: 2,000
-requests to a sandbox that takes 0.2 s and allows 32 in flight, which nobody told the client, whose slow start is
-part of it. The wall time stands beside the ideal of requests x 0.2 s / 32, with
-refusals and failures.
+*64 in flight*: CPU per picture of `generate_many` beside as many callers of plain `generate`. *32 allowed*:
+2,000 requests to a sandbox that takes 0.2 s and allows 32 in flight, which nobody told the client, whose
+slow start is part of it. The wall time stands beside the ideal of requests x 0.2 s / 32, with refusals and
+failures.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Memory.
 
-*In flight*: what the process grows by while so many requests wait for their answers at the stub, divided by their
-number: task, request and connection. The openai package opens 1,000 connections at most by itself, and httpx does not
-come to 5,000 within a minute, so they are not asked for so many. *Waiting*: calls for which there is no slot yet. *Growth*:
-what the process grows by over 200,000 calls, after 20,000 to warm up. Resident memory comes in pages, and arenas are not
-given back, so small figures are rough; *traced* is what Python's own allocators hold (tracemalloc).
+*In flight*: what the process grows by while so many requests wait for their answers at the stub, divided by
+their number: task, request and connection. The openai package opens 1,000 connections at most by itself,
+and httpx does not come to 5,000 within a minute, so they are not asked for so many. *Waiting*: calls for
+which there is no slot yet. *Growth*: what the process grows by over 200,000 calls, after 20,000 to warm up.
+Resident memory comes in pages, and arenas are not given back, so small figures are rough; *traced* is what
+Python's own allocators hold (tracemalloc).
 """
 
 from __future__ import annotations

@@ -60,6 +60,10 @@ def _download(text: str, most: float, case: str) -> Promise:
     return Promise(text=text, most=most, benchmark="downloads", case=case, base="by hand", metric="cpu_ms")
 
 
+def _growth(text: str, case: str) -> Promise:
+    return Promise(text=text, most=4, benchmark="downloads", case=case, metric="mib", how="value", unit="MiB")
+
+
 PROMISES = (
     _calls("CPU of `images.generate` over aiohttp + json, 1 in flight", 1.3, "image, 1 in flight"),
     _calls("the same, 64 in flight", 1.4, "image, 64 in flight"),
@@ -88,15 +92,8 @@ PROMISES = (
     ),
     _download("a download of 200 MiB, hashed, over the best loop by hand", 1.2, "one of 200 MiB"),
     _download("500 files of 2 MiB, hashed, synced, renamed, over the same", 1.3, "500 of 2 MiB"),
-    Promise(
-        text="growth of memory per download",
-        most=4,
-        benchmark="downloads",
-        case="64 of 64 MiB at once",
-        metric="mib",
-        how="value",
-        unit="MiB",
-    ),
+    _growth("growth of memory per download, 64 of 64 MiB at once", "64 of 64 MiB at once"),
+    _growth("the same, one of 200 MiB", "one of 200 MiB"),
     _admission("one admission over `asyncio.Semaphore`, free, adaptive off", 2, "free", "adaptive off"),
     _admission("the same, adaptive on", 6, "free", "adaptive on"),
     _admission("a waiter among 1,000, half of them cancelled, adaptive off", 1.5, "waiting", "adaptive off"),

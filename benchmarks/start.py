@@ -1,8 +1,8 @@
 """Import and first call.
 
-Each in a fresh interpreter, whose own start is not counted: CPU to import, the modules that came with it, the memory of
-the process once a client is there and nothing was called, and CPU and time from the beginning of the import to the
-first picture's link.
+Each in a fresh interpreter, whose own start is not counted: CPU to import, the modules that came with it,
+the memory of the process once a client is there and nothing was called, and CPU and time from the beginning
+of the import to the first picture's link.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A stub of the service that costs next to nothing: the client's CPU is what is measured, not the server's.
 
-It reads requests off a bare asyncio protocol and answers each with one canned body, after a delay. `GET /v1/held` says
-how many requests wait for their answers, `GET /v1/release` lets those go that a holding stub keeps.
+It reads requests off a bare asyncio protocol and answers each with one canned body, after a delay. `GET
+/v1/held` says how many requests wait for their answers, `GET /v1/release` lets those go that a holding stub
+keeps.
 """
 
 from __future__ import annotations

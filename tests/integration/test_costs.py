@@ -1,11 +1,12 @@
 """What a call costs, counted and not timed: a machine that is busy fails nothing.
 
-Counted are calls of functions (in Python and C, resumed coroutines included) and the most bytes held at a time,
-beyond what bare aiohttp needs for the same request in the same run, so that another aiohttp changes little.
+Counted are calls of functions (in Python and C, resumed coroutines included) and the most bytes held at a
+time, beyond what bare aiohttp needs for the same request in the same run, so that another aiohttp changes
+little.
 
-A bound is what was counted when it was last set, and room for less than the smallest value that is read by cattrs takes
-(3; an extra task takes 48). Who makes a call cheaper lowers its bound; who raises one says why in the commit. Something
-else is guarded by a row in a table here, if it can be awaited.
+A bound is what was counted when it was last set, and room for less than the smallest value that is read by
+cattrs takes (3; an extra task takes 48). Who makes a call cheaper lowers its bound; who raises one says why
+in the commit. Something else is guarded by a row in a table here, if it can be awaited.
 """
 
 import contextlib
