@@ -22,7 +22,20 @@ from benchmarks.harness import run_case
 from benchmarks.report import section, write_page
 from benchmarks.results import Result, load, machine, today, versions
 
-BENCHMARKS = ("start", "calls", "latency", "memory", "many", "admission", "ledger", "batch", "downloads")
+BENCHMARKS = (
+    "start",
+    "calls",
+    "latency",
+    "memory",
+    "streams",
+    "many",
+    "admission",
+    "ledger",
+    "batch",
+    "downloads",
+)
+ELSEWHERE = {"limits": "benchmarks.limits", "simulation": "benchmarks.simulation.__main__"}
+"""What is not a matter of CPU, and has options of its own."""
 ROUNDS = 5
 
 
@@ -51,12 +64,17 @@ def _say(line: str) -> None:
 
 def main() -> None:
     """Measure, or write the page."""
+    if (elsewhere := ELSEWHERE.get("".join(sys.argv[1:2]))) is not None:
+        del sys.argv[1]
+        sys.exit(importlib.import_module(elsewhere).main())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*BENCHMARKS, "report")))
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=", ".join((*BENCHMARKS, *ELSEWHERE, "report"))
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--quick", action="store_true", help="short forms, one round")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks and docs/benchmarks.md")

@@ -39,7 +39,7 @@ CASES = (
         name="at the limit",
         clients=("ours", "aiohttp"),
         base="aiohttp",
-        options={"in_flight": 2 * SLOTS, "calls": 3000, "takes": BUSY, "slots": SLOTS},
+        options={"in_flight": 2 * SLOTS, "calls": 2000, "takes": BUSY, "slots": SLOTS},
         quick={"calls": 1000},
         serve=partial(stub, BUSY),
     ),

@@ -34,8 +34,8 @@ import aiohttp
 import attrs
 
 from benchmarks import __file__ as here
-from benchmarks.page import write_section
 from benchmarks.nginx import free_port, limiting_proxy
+from benchmarks.page import write_section
 from benchmarks.strips import Column, draw
 from hinow_async import AsyncHinow, Limits, __version__
 from hinow_async.sandbox import Behaviour, Sandbox

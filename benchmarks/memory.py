@@ -39,7 +39,7 @@ def _in_flight(number: int, **more: bool) -> Case:
         base="aiohttp",
         options={"in_flight": number, "slots": number, **more},
         serve=held,
-        rounds=3 if number > 1000 or more else None,
+        rounds=3,
         timeout=60,
     )
 

@@ -1,41 +1,99 @@
-"""CPU of streamed chats: ours over aiohttp by lines and json, and over the openai package, run alternately.
+"""Streamed chats.
 
-    python -m benchmarks.streams [--chunks 10000] [--streams 5] [--rounds 5] [--at-once 1000000]
-    python -m benchmarks.streams --lines     # one data line of 8 and of 32 MiB: does its cost stay linear?
-    python -m benchmarks.streams --open 1000 # that many streams at once: memory for each, and what is left
-
-Every round runs each client once, in a process of its own, against one stub server; what counts is the CPU
-of the client's process over its streams, after one to warm up. Figures are medians, with their spread;
-ratios are taken within a round, for what else the machine does changes from round to round.
+*10,000 chunks*: CPU per chunk, beside bare aiohttp by lines and json, and the openai package; the stub
+sends as fast as it is read. *One line*: CPU per MiB of one data line of 8 and of 32 MiB, which shows
+whether the cost stays linear. *1,000 open*: memory of each of so many streams at once, of which two chunks
+have come.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import json
-import os
-import platform
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
+from functools import partial
+from typing import Any
 
+from benchmarks.case import Case, Metric
+from benchmarks.clients import KEY
+from benchmarks.pictures import MIB
+from benchmarks.processes import resident
 from benchmarks.stub import stub
 
 Read = Callable[[], Awaitable[int]]
 MESSAGES = [{"role": "user", "content": "Name three lighthouses"}]
 BODY = {"model": "hinow/himax", "messages": MESSAGES, "stream": True}
+METRICS = {
+    "cpu_us": Metric("CPU per chunk, µs", ".1f", how="ratio"),
+    "per_second": Metric("chunks per CPU second", ",.0f"),
+    "cpu_ms": Metric("CPU per MiB, ms", ".1f"),
+    "kib": Metric("resident, KiB", ".1f"),
+}
 
 
-async def _ours(base: str, stack: AsyncExitStack) -> Read:
+def _line(mib: int) -> Case:
+    return Case(
+        name=f"one line of {mib} MiB",
+        clients=("ours",),
+        options={"mib": mib},
+        serve=partial(stub, chunks=1, text="A" * (mib * MIB)),
+        rounds=3,
+    )
+
+
+CASES = (
+    Case(
+        name="10,000 chunks",
+        clients=("ours", "aiohttp", "openai"),
+        base="aiohttp",
+        options={"chunks": 10_000, "streams": 3},
+        quick={"streams": 1},
+        serve=partial(stub, 0.0005, chunks=10_000),
+    ),
+    _line(8),
+    _line(32),
+    Case(
+        name="1,000 open",
+        clients=("ours",),
+        options={"opened": 1000},
+        serve=partial(stub, chunks=3, at_once=2, pause=600.0),
+        rounds=1,
+        timeout=60,
+    ),
+)
+
+
+def measure(
+    client: str, where: str, *, chunks: int = 0, streams: int = 1, mib: int = 0, opened: int = 0
+) -> dict[str, float]:
+    """What one client's streams take."""
+    if opened:
+        return {"kib": asyncio.run(_open(where, opened)) / opened / 1024}
+    cpu = asyncio.run(_cpu(client, where, 1 if client == "openai" else streams))
+    if mib:
+        return {"cpu_ms": cpu * 1e3 / mib}
+    return {"cpu_us": cpu * 1e6 / chunks, "per_second": chunks / cpu}
+
+
+async def _cpu(client: str, base: str, streams: int) -> float:
+    """CPU seconds of one stream, after one to warm up."""
+    async with AsyncExitStack() as stack:
+        read = await READERS[client](stack, base)
+        await read()
+        begun = time.process_time()
+        for _ in range(streams):
+            if not await read():
+                raise RuntimeError("nothing was said")
+        return (time.process_time() - begun) / streams
+
+
+async def _ours(stack: AsyncExitStack, base: str) -> Read:
     from hinow_async import AsyncHinow
 
-    client = await stack.enter_async_context(AsyncHinow(base_url=base, api_key="hi_bench"))
+    client: Any = await stack.enter_async_context(AsyncHinow(base_url=base, api_key=KEY))
 
     async def read() -> int:
         size = 0
@@ -47,11 +105,11 @@ async def _ours(base: str, stack: AsyncExitStack) -> Read:
     return read
 
 
-async def _aiohttp(base: str, stack: AsyncExitStack) -> Read:
+async def _aiohttp(stack: AsyncExitStack, base: str) -> Read:
     import aiohttp
 
     session = await stack.enter_async_context(
-        aiohttp.ClientSession(headers={"Authorization": "Bearer hi_bench"}, read_bufsize=2**26)
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}, read_bufsize=64 * MIB)
     )
 
     async def read() -> int:
@@ -63,147 +121,46 @@ async def _aiohttp(base: str, stack: AsyncExitStack) -> Read:
                 data = line[6:].strip()
                 if data == b"[DONE]":
                     break
-                chunk = json.loads(data)
-                size += len(chunk["choices"][0]["delta"].get("content") or "")
+                size += len(json.loads(data)["choices"][0]["delta"].get("content") or "")
         return size
 
     return read
 
 
-async def _openai(base: str, stack: AsyncExitStack) -> Read:
+async def _openai(stack: AsyncExitStack, base: str) -> Read:
     import openai
 
-    client = await stack.enter_async_context(openai.AsyncOpenAI(base_url=base, api_key="hi_bench"))
+    client: Any = await stack.enter_async_context(openai.AsyncOpenAI(base_url=base, api_key=KEY))
 
     async def read() -> int:
         size = 0
-        async for chunk in await client.chat.completions.create(
-            messages=MESSAGES,  # type: ignore[arg-type]
-            model="hinow/himax",
-            stream=True,
-        ):
+        create = client.chat.completions.create
+        async for chunk in await create(messages=MESSAGES, model="hinow/himax", stream=True):
             size += len(chunk.choices[0].delta.content or "")
         return size
 
     return read
 
 
-CLIENTS = {"ours": _ours, "aiohttp": _aiohttp, "openai": _openai}
+READERS = {"ours": _ours, "aiohttp": _aiohttp, "openai": _openai}
 
 
-async def _measure(name: str, base: str, streams: int) -> tuple[float, int]:
-    async with AsyncExitStack() as stack:
-        read = await CLIENTS[name](base, stack)
-        await read()
-        begun, size = time.process_time(), 0
-        for _ in range(streams):
-            size += await read()
-        return time.process_time() - begun, size
-
-
-def _child(name: str, base: str, streams: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.streams", "--child", name, "--base", base]
-    out = subprocess.run(
-        [*command, "--streams", str(streams)], check=True, capture_output=True, text=True
-    ).stdout
-    cpu, size = json.loads(out)
-    assert size > 0
-    return cpu / streams
-
-
-def _compare(args: argparse.Namespace) -> None:
-    names = ["ours", *args.peers]
-    cpu: dict[str, list[float]] = {name: [] for name in names}
-    with stub(0.0005, chunks=args.chunks, at_once=args.at_once) as base:
-        for number in range(args.rounds):
-            for name in names if number % 2 == 0 else names[::-1]:
-                cpu[name].append(_child(name, base, args.streams if name != "openai" else 1))
-    print(f"{args.streams} streams of {args.chunks} chunks, {args.rounds} rounds,", end=" ")
-    print(f"Python {platform.python_version()}, {platform.machine()}")
-    print("| client | chunks per CPU second (median; least to most) | ours over it (median; least to most) |")
-    print("|---|---|---|")
-    for name in names:
-        mine = sorted(a / b for a, b in zip(cpu["ours"], cpu[name], strict=True))
-        rates = sorted(args.chunks / value for value in cpu[name])
-        print(
-            f"| {name} | {statistics.median(rates):,.0f}; {rates[0]:,.0f} to {rates[-1]:,.0f}"
-            f" | {statistics.median(mine):.2f}; {mine[0]:.2f} to {mine[-1]:.2f} |"
-        )
-
-
-def _lines(args: argparse.Namespace) -> None:
-    figures: dict[int, list[float]] = {8: [], 32: []}
-    for _ in range(args.rounds):
-        for mib, found in figures.items():
-            with stub(chunks=1, text="A" * (mib * 2**20)) as base:
-                found.append(_child("ours", base, 1))
-    ratios = sorted(b / a for a, b in zip(figures[8], figures[32], strict=True))
-    for mib, found in figures.items():
-        print(f"a data line of {mib} MiB: {statistics.median(found) * 1000:.0f} ms of CPU")
-    print(f"32 MiB over 8 MiB: {statistics.median(ratios):.1f}; {ratios[0]:.1f} to {ratios[-1]:.1f}")
-
-
-def _sockets() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-async def _open_many(count: int, base: str) -> None:
+async def _open(base: str, count: int) -> float:
+    """Bytes that so many streams hold together; they are opened twice, since the first time warms up."""
     from hinow_async import AsyncHinow, Limits
 
     limits = Limits(max_in_flight=count, adaptive=False)
-    async with AsyncHinow(base_url=base, api_key="hi_bench", limits=limits) as client:
-        for name in ("first", "second"):
+    async with AsyncHinow(base_url=base, api_key=KEY, limits=limits) as client:
+        chat: Any = client.chat.completions
+        for _ in range(2):
             gc.collect()
-            before, sockets = _resident(), _sockets()
-            streams = await asyncio.gather(
-                *(
-                    client.chat.completions.create(MESSAGES, model="hinow/himax", stream=True)
-                    for _ in range(count)
-                )
-            )
-            readers = [aiter(stream) for stream in streams]
+            before = resident()
+            making = (chat.create(MESSAGES, model="hinow/himax", stream=True) for _ in range(count))
+            readers = [aiter(stream) for stream in await asyncio.gather(*making)]
             for reader in readers:
                 await anext(reader)
-            held, opened = _resident() - before, _sockets() - sockets
-            assert client.stats().in_flight == count
-            print(f"{name} {count} streams: {held / count / 1024:.1f} KiB each, {opened} sockets", end="; ")
-            del streams, readers, reader
+            held = resident() - before
+            del reader, readers  # whoever lets go of a stream gives its slot back
             gc.collect()
             await asyncio.sleep(0.2)
-            print(f"dropped: {client.stats().in_flight} in flight, {_sockets() - sockets} sockets left")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--chunks", type=int, default=10_000)
-    parser.add_argument("--streams", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--at-once", type=int, default=2**30)
-    parser.add_argument(
-        "--peers", nargs="*", default=["aiohttp", "openai"], choices=sorted(set(CLIENTS) - {"ours"})
-    )
-    parser.add_argument("--lines", action="store_true")
-    parser.add_argument("--open", type=int)
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--base", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.child:
-        print(json.dumps(asyncio.run(_measure(args.child, args.base, args.streams))))
-    elif args.lines:
-        _lines(args)
-    elif args.open:
-        with stub(chunks=3, at_once=2, pause=600.0) as base:
-            asyncio.run(_open_many(args.open, base))
-    else:
-        _compare(args)
-
-
-if __name__ == "__main__":
-    main()
+    return held

@@ -31,7 +31,7 @@ async def memory(*, adaptive: bool | None) -> float:
 
 
 async def _each(wait: Callable[[Demand], Awaitable[Any]]) -> float:
-    """Bytes that one more waiting task takes: the least of three, for the first ones find memory in pieces."""
+    """Bytes that one more waiting task takes; the least of three, for the first find memory in pieces."""
     return min([await _once(wait) for _ in range(3)])
 
 
