@@ -24,7 +24,7 @@ class _Counter:
             self.count += 1
 
 
-async def function_calls(do: Do, times: int = 41) -> float:
+async def function_calls(do: Do, times: int = 25) -> float:
     """Calls of functions for doing it once, the event loop's own included: the median of *times*."""
     counts = []
     for _ in range(times):
@@ -38,7 +38,7 @@ async def function_calls(do: Do, times: int = 41) -> float:
     return statistics.median(counts)
 
 
-async def bytes_allocated(do: Do, times: int = 21) -> float:
+async def bytes_allocated(do: Do, times: int = 15) -> float:
     """The most that doing it once holds at a time, in bytes: the median of *times*."""
     peaks = []
     gc.collect()

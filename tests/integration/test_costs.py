@@ -43,8 +43,8 @@ ADMISSION = {True: 16, False: 12}
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    """A server in another process, whose work is not counted."""
-    with stub(0.002) as root:
+    """A server in another process, whose work is not counted; it answers once the client is asleep."""
+    with stub(0.01) as root:
         yield root
 
 
