@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hinow_async._errors import (
@@ -31,17 +32,7 @@ from hinow_async._errors import (
     UnsafeURLError,
     URLExpiredError,
 )
-from hinow_async._models.account import Balance, Model, ModelCost
 from hinow_async._models.calls import AccountStats, AttemptRecord, CallInfo, CallRecord, ClientStats
-from hinow_async._models.chat import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    ChatOutcome,
-    ChatRequest,
-    Choice,
-    Message,
-    Usage,
-)
 from hinow_async._models.images import (
     GeneratedImage,
     ImageOutcome,
@@ -62,6 +53,16 @@ from hinow_async._version import __version__
 
 if TYPE_CHECKING:
     from hinow_async._client import AsyncHinow
+    from hinow_async._models.account import Balance, Model, ModelCost
+    from hinow_async._models.chat import (
+        ChatCompletion,
+        ChatCompletionChunk,
+        ChatOutcome,
+        ChatRequest,
+        Choice,
+        Message,
+        Usage,
+    )
     from hinow_async._resources.streams import ChatStream
 
 __all__ = [
@@ -123,20 +124,30 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "_client": ("AsyncHinow",),
+    "_models.account": ("Balance", "Model", "ModelCost"),
+    "_models.chat": (
+        "ChatCompletion",
+        "ChatCompletionChunk",
+        "ChatOutcome",
+        "ChatRequest",
+        "Choice",
+        "Message",
+        "Usage",
+    ),
+    "_resources.streams": ("ChatStream",),
+}
+_LAZY = {name: home for home, names in _HOMES.items() for name in names}
+
+
 def __getattr__(name: str) -> Any:
-    """Import the client when it is first asked for: aiohttp takes longer to import than all else."""
-    if name == "AsyncHinow":
-        from hinow_async._client import AsyncHinow  # noqa: PLC0415
-
-        globals()[name] = AsyncHinow
-        return AsyncHinow
-    if name == "ChatStream":
-        from hinow_async._resources.streams import ChatStream  # noqa: PLC0415
-
-        globals()[name] = ChatStream
-        return ChatStream
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import what few need, and the client, when first asked for: aiohttp takes longer than all else."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "AsyncHinow", "ChatStream"])
+    return sorted({*globals(), *_LAZY})

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from decimal import Context, Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hinow_async._errors import BudgetExceededError, ConfigurationError
-from hinow_async._models.account import Model
-from hinow_async._models.chat import ChatRequest
+from hinow_async._models.images import ImageRequest
 from hinow_async._models.known import CARD_PRICES
 from hinow_async._options import Budget, Price
+
+if TYPE_CHECKING:
+    from hinow_async._models.account import Model
+    from hinow_async._models.chat import ChatRequest
 
 _log = logging.getLogger("hinow_async")
 _EXACT = Context(prec=60)
@@ -44,7 +47,7 @@ class Prices:
 
     def is_stated(self, request: Any) -> bool:
         """Whether the caller himself named a price for such a request."""
-        return (self._per_chat if isinstance(request, ChatRequest) else self._per_image) is not None
+        return (self._per_image if isinstance(request, ImageRequest) else self._per_chat) is not None
 
     def of(self, request: Any, images: int | None = None) -> Decimal | None:
         """US dollars that *request* could cost; None: nobody knows.
@@ -56,7 +59,7 @@ class Prices:
         Raises:
             ValueError: the caller's price callable raised, or returned no price.
         """
-        if isinstance(request, ChatRequest):
+        if not isinstance(request, ImageRequest):
             return self._of_chat(request)
         count = request.images_asked if images is None else images
         if self._per_image is not None:
@@ -127,7 +130,7 @@ class Purse:
         price = self.prices.of(request)
         if self._most is None:
             return price
-        argument = "usd_per_chat" if isinstance(request, ChatRequest) else "usd_per_image"
+        argument = "usd_per_image" if isinstance(request, ImageRequest) else "usd_per_chat"
         if price is None:
             raise ConfigurationError(
                 f"a budget is set, but nobody knows what a call of {request.model} costs:"

@@ -34,9 +34,10 @@ from hinow_async._limiter import Admission, Grant, Limiter, NotAdmittedError
 from hinow_async._models.calls import AttemptOutcome, AttemptRecord, CallInfo, CallRecord
 from hinow_async._options import RetryPolicy, Timeouts
 from hinow_async._pool import Pool, RequestBody, Sizes, TransportError
-from hinow_async._protocol import json, judge, wire
+from hinow_async._protocol import json, judge
 from hinow_async._protocol.backoff import backoff
 from hinow_async._protocol.failures import request_id
+from hinow_async._protocol.fields import WireError
 from hinow_async._protocol.judge import Failure
 from hinow_async._protocol.outcome import Event
 from hinow_async._secrets import Secret
@@ -359,7 +360,7 @@ class Call(Generic[T]):
             await self._record_answer(grant, self._options.journal, reply.body, latency)
         try:
             answer = self._plan.decode(json.loads(reply.body))
-        except (json.MalformedJSONError, wire.WireError) as error:
+        except (json.MalformedJSONError, WireError) as error:
             failure = judge.of_unreadable(reply, error, self._redact)
             engine.limiter.release(grant, failure.event)
             return failure

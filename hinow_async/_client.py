@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
 from hinow_async._budget import Purse
 from hinow_async._call import Engine
-from hinow_async._download import Downloader
 from hinow_async._errors import ConfigurationError
 from hinow_async._hooks import Hooks
 from hinow_async._limiter import Admission, Limiter
-from hinow_async._models.account import Balance
 from hinow_async._models.calls import ClientStats
 from hinow_async._options import (
     Account,
@@ -33,11 +32,14 @@ from hinow_async._pool import Pool
 from hinow_async._protocol.adaptive import Controller
 from hinow_async._protocol.pacing import Pacing
 from hinow_async._protocol.urls import parse_base_url
-from hinow_async._resources.account import Models, fetch_balance
 from hinow_async._resources.base import UNSET, CallDefaults, Runtime
-from hinow_async._resources.chat import Chat
 from hinow_async._resources.images import Door, Images
 from hinow_async._secrets import Secret, as_secret
+
+if TYPE_CHECKING:
+    from hinow_async._models.account import Balance
+    from hinow_async._resources.account import Models
+    from hinow_async._resources.chat import Chat
 
 _log = logging.getLogger("hinow_async")
 
@@ -89,7 +91,7 @@ class AsyncHinow:
         chosen = _accounts(key, accounts)
         limits = _of(Limits, limits, "limits")
         timeouts = _of(Timeouts, timeouts, "timeouts")
-        downloads = _of(DownloadPolicy, downloads, "downloads")
+        policy = _of(DownloadPolicy, downloads, "downloads")
         network = _of(Network, network, "network")
         if budget is not None:
             _of(Budget, budget, "budget")
@@ -109,22 +111,33 @@ class AsyncHinow:
             timeouts=timeouts,
             hooks=Hooks(hooks),
         )
-        self._runtime = Runtime(
-            engine,
-            Downloader(pool, downloads, timeouts.idle),
-            {a.name: origin for a, (_, origin) in zip(admissions, bases, strict=True)},
-        )
+        origins = {a.name: origin for a, (_, origin) in zip(admissions, bases, strict=True)}
+        self._runtime = Runtime(engine, policy, origins)
+        if downloads is not None:
+            _ = self._runtime.downloader  # a policy that cannot be followed is refused here, not once paid
         self._is_view = False
-        self._set_defaults(_checked_defaults(CallDefaults(), timeout, retry))
+        self._defaults = _checked_defaults(CallDefaults(), timeout, retry)
 
-    def _set_defaults(self, defaults: CallDefaults) -> None:
-        self._defaults = defaults
-        self.images = Images(self._runtime, defaults)
+    # Made, and what it is made of imported, when first asked for: few processes need all of it.
+
+    @functools.cached_property
+    def images(self) -> Images:
         """`generate`, `generate_many`."""
-        self.chat = Chat(self._runtime, defaults, Door(self._runtime))
+        return Images(self._runtime, self._defaults)
+
+    @functools.cached_property
+    def chat(self) -> Chat:
         """`completions.create`, `completions.stream`, `completions.create_many`."""
-        self.models = Models(self._runtime, defaults)
+        from hinow_async._resources.chat import Chat  # noqa: PLC0415
+
+        return Chat(self._runtime, self._defaults, Door(self._runtime))
+
+    @functools.cached_property
+    def models(self) -> Models:
         """`list`, `retrieve`."""
+        from hinow_async._resources.account import Models  # noqa: PLC0415
+
+        return Models(self._runtime, self._defaults)
 
     def with_options(self, *, timeout: float | None = UNSET, retry: RetryPolicy | None = None) -> AsyncHinow:
         """Return a view of this client with another deadline or retry policy, that shares everything else.
@@ -134,7 +147,7 @@ class AsyncHinow:
         view = object.__new__(type(self))
         view._runtime = self._runtime
         view._is_view = True
-        view._set_defaults(_checked_defaults(self._defaults, timeout, retry))
+        view._defaults = _checked_defaults(self._defaults, timeout, retry)
         return view
 
     async def balance(
@@ -155,6 +168,8 @@ class AsyncHinow:
             APIError: no usable answer came. Nothing is ever billed.
             ValueError: there is no such account.
         """
+        from hinow_async._resources.account import fetch_balance  # noqa: PLC0415 - as for `models`
+
         admissions = self._runtime.engine.limiter.accounts
         found = [a for a in admissions if account is None or a.name == account]
         if not found:
@@ -184,7 +199,7 @@ class AsyncHinow:
         if self._is_view or self._runtime.is_closed:
             return
         self._runtime.is_closed = True
-        self._runtime.downloader.close()
+        self._runtime.close_downloader()
         await self._runtime.engine.pool.aclose()
 
     async def __aenter__(self) -> Self:

@@ -20,9 +20,10 @@ from hinow_async._errors import APIError, APITimeoutError
 from hinow_async._limiter import Admission
 from hinow_async._options import RetryPolicy
 from hinow_async._pool import Sizes, TransportError
-from hinow_async._protocol import json, judge, wire
+from hinow_async._protocol import json, judge
 from hinow_async._protocol.backoff import backoff
 from hinow_async._protocol.failures import MAY_BE_BILLED
+from hinow_async._protocol.fields import WireError
 from hinow_async._protocol.judge import Failure
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Fetch(Generic[T]):
             return judge.of_status(reply, self.retry.unbilled_statuses, time.time(), redact)
         try:
             return (self.decode(json.loads(reply.body)),)
-        except (json.MalformedJSONError, wire.WireError) as error:
+        except (json.MalformedJSONError, WireError) as error:
             return judge.of_unreadable(reply, error, redact)
 
 

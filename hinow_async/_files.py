@@ -5,16 +5,20 @@ Everything in here blocks.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from hinow_async._download.folder import LOOK, open_below
+# What not every system has; each is 0 where it is missing.
+GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+"""For a file that somebody else may have put there: a pipe must not hold us."""
+NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | GUARDS
 
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDS
+_HAS_DIR_FD: Final = os.open in os.supports_dir_fd
 
 
 def open_plain(path: Path) -> IO[bytes]:
@@ -23,7 +27,7 @@ def open_plain(path: Path) -> IO[bytes]:
     Raises:
         OSError: it is not there, a link, or no plain file.
     """
-    return _checked(os.open(path, LOOK | _GUARDS), path.name)
+    return _checked(os.open(path, LOOK | GUARDS), path.name)
 
 
 def open_inside(folder: Path, file: str) -> IO[bytes]:
@@ -41,3 +45,33 @@ def _checked(fd: int, name: str) -> IO[bytes]:
         os.close(fd)
         raise OSError(f"{name} is no plain file")
     return os.fdopen(fd, "rb")
+
+
+def open_below(root: Path, file: str) -> int:
+    """Open a file below *root* to look at it, through no link; nothing is made.
+
+    Args:
+        root: A folder; it may be a link itself.
+        file: Relative to it, with `/`, without `..`.
+    """
+    *above, name = file.split("/")
+    if not _HAS_DIR_FD:
+        return _open_without_handles(root, above, name)
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in above:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | GUARDS, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, LOOK | GUARDS, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def _open_without_handles(root: Path, above: Sequence[str], name: str) -> int:
+    path = root
+    for part in (*above, name):
+        path = path / part
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return os.open(path, LOOK | GUARDS)

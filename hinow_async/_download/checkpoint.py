@@ -18,9 +18,10 @@ from typing import Any, Final
 
 import attrs
 
-from hinow_async._download.folder import LOOK, NEW, Folder
+from hinow_async._download.folder import NEW, Folder
 from hinow_async._download.transfer import Version
 from hinow_async._errors import IntegrityError
+from hinow_async._files import LOOK
 from hinow_async._protocol.pictures import PictureCheck
 
 try:

@@ -15,18 +15,15 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hinow_async._files import GUARDS, LOOK
+
 _READ: Final = 1024 * 1024
-# What not every system has; each is 0 where it is missing.
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _HAS_DIR_FD: Final = {os.open, os.link, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
 NEW: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR
-LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
-"""For a file that somebody else may have put there: a pipe must not hold us."""
 
 
 def sync_file(fd: int) -> None:
@@ -65,7 +62,7 @@ class Folder:
 
     def open(self, name: str, flags: int, mode: int = 0o666) -> int:
         """Open a file of this folder, never through a link."""
-        return os.open(self._name(name), flags | _GUARDS, mode, **self._at("dir_fd"))
+        return os.open(self._name(name), flags | GUARDS, mode, **self._at("dir_fd"))
 
     def link(self, source: str, target: str) -> None:
         """Give a file a second name, unless that is occupied."""
@@ -169,27 +166,6 @@ class Folders:
         folder.close()
 
 
-def open_below(root: Path, file: str) -> int:
-    """Open a file below *root* to look at it, through no link; nothing is made.
-
-    Args:
-        root: A folder; it may be a link itself.
-        file: Relative to it, with `/`, without `..`.
-    """
-    *above, name = file.split("/")
-    at = _open_folder(root)
-    if at is None:
-        return _open_without_handles(root, above, name)
-    try:
-        for part in above:
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | _GUARDS, dir_fd=at)
-            os.close(at)
-            at = below
-        return os.open(name, LOOK | _GUARDS, dir_fd=at)
-    finally:
-        os.close(at)
-
-
 def claim(folder: Folder, source: str, target: str) -> bool:
     """Name a file *target*, in one step; False if that name is occupied."""
     try:
@@ -264,15 +240,6 @@ def _open_folder(path: Path) -> int | None:
         path.stat()  # raises as opening would
         return None
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _open_without_handles(root: Path, above: Sequence[str], name: str) -> int:
-    path = root
-    for part in (*above, name):
-        path = path / part
-        if path.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return os.open(path, LOOK | _GUARDS)
 
 
 def _make_folders(path: Path) -> None:

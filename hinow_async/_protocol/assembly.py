@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from hinow_async._models.chat import ChatCompletion, ChatCompletionChunk, ChatRequest, Choice, Message, Usage
 from hinow_async._models.images import ImageDoor
-from hinow_async._protocol.wire import WireError, chat_images
+from hinow_async._protocol.chat_wire import chat_images
+from hinow_async._protocol.fields import WireError
 
 _DEPTH: Final = 4
 """Objects within objects that are merged; what lies deeper is replaced."""

@@ -8,8 +8,9 @@ import attrs
 
 from hinow_async._models.chat import ChatCompletion, ChatCompletionChunk, ChatRequest
 from hinow_async._models.images import ImageDoor
-from hinow_async._protocol import json, wire
+from hinow_async._protocol import chat_wire, json
 from hinow_async._protocol.assembly import Assembler
+from hinow_async._protocol.fields import WireError, error_fields
 from hinow_async._protocol.sse import MAX_EVENT, Decoder, Event, EventTooLargeError
 
 MAX_STREAM: Final = 512 * 2**20
@@ -74,7 +75,7 @@ class ChatReader:
                     chunks.append(chunk)
                 elif self.problem is not None:
                     break
-        except (EventTooLargeError, wire.WireError) as error:
+        except (EventTooLargeError, WireError) as error:
             if not self.is_done:
                 self.problem = StreamProblem(str(error))
         self.has_chunks = self.has_chunks or bool(chunks)
@@ -86,9 +87,9 @@ class ChatReader:
         try:
             raw = json.parse(data)
             if event.name != "error" and not (type(raw) is dict and is_error(raw)):
-                return wire.chat_chunk(raw)
+                return chat_wire.chat_chunk(raw)
             self.problem = _said(raw, data)
-        except (json.MalformedJSONError, wire.WireError) as error:
+        except (json.MalformedJSONError, WireError) as error:
             self._read_odd(event, str(error))
         return None
 
@@ -113,9 +114,9 @@ class ChatReader:
             if isinstance(raw, dict) and is_error(raw):
                 self.problem = _said(raw, body)
                 return []
-            chunk = wire.chunk_of_completion(wire.chat_completion(raw))
+            chunk = chat_wire.chunk_of_completion(chat_wire.chat_completion(raw))
             self._assembler.add(chunk)
-        except (json.MalformedJSONError, wire.WireError) as error:
+        except (json.MalformedJSONError, WireError) as error:
             self.problem = StreamProblem(str(error), raw=body)
             return []
         self.is_done = self.has_chunks = True
@@ -132,7 +133,7 @@ def is_error(raw: dict[str, Any]) -> object:
 
 
 def _said(raw: Any, data: str | bytes) -> StreamProblem:
-    message, code, kind = wire.error_fields(raw)
+    message, code, kind = error_fields(raw)
     return StreamProblem(message or "the service gave no reason", code, kind, _raw(data), is_said=True)
 
 

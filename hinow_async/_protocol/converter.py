@@ -15,7 +15,7 @@ from cattrs import Converter
 from hinow_async._models.account import Balance, Model, ModelCost
 from hinow_async._models.chat import ChatCompletion, ChatCompletionChunk, ChatRequest, Choice, Message, Usage
 from hinow_async._models.images import GeneratedImage, ImageRequest
-from hinow_async._protocol import wire
+from hinow_async._protocol import catalogue, chat_wire, wire
 
 converter = Converter()
 
@@ -65,30 +65,30 @@ def _chunk_to_wire(chunk: ChatCompletionChunk) -> dict[str, Any]:
 def _register() -> None:
     structure: dict[type[Any], Callable[[Any, Any], Any]] = {
         ImageRequest: wire.image_request_from_wire,
-        ChatRequest: wire.chat_request_from_wire,
+        ChatRequest: chat_wire.chat_request_from_wire,
         wire.ImageAnswer: lambda raw, _: wire.image_answer(raw),
-        ChatCompletion: lambda raw, _: wire.chat_completion(raw),
-        ChatCompletionChunk: lambda raw, _: wire.chat_chunk(raw),
-        Choice: wire.choice,
-        Message: wire.message,
-        Usage: wire.usage,
-        Model: wire.model,
-        ModelCost: wire.model_cost,
-        Balance: wire.balance,
+        ChatCompletion: lambda raw, _: chat_wire.chat_completion(raw),
+        ChatCompletionChunk: lambda raw, _: chat_wire.chat_chunk(raw),
+        Choice: chat_wire.choice,
+        Message: chat_wire.message,
+        Usage: chat_wire.usage,
+        Model: catalogue.model,
+        ModelCost: catalogue.model_cost,
+        Balance: catalogue.balance,
     }
     unstructure: dict[type[Any], Callable[[Any], Any]] = {
         ImageRequest: wire.image_request_to_wire,
-        ChatRequest: wire.chat_request_to_wire,
+        ChatRequest: chat_wire.chat_request_to_wire,
         wire.ImageAnswer: _image_answer_to_wire,
         ChatCompletion: _completion_to_wire,
         ChatCompletionChunk: _chunk_to_wire,
         Choice: lambda item: {
             "index": item.index,
-            "message": wire.message_to_wire(item.message),
+            "message": chat_wire.message_to_wire(item.message),
             "finish_reason": item.finish_reason,
             **item.extra,
         },
-        Message: wire.message_to_wire,
+        Message: chat_wire.message_to_wire,
         Usage: _drop_unset,
         ModelCost: _drop_unset,
         Model: lambda item: _drop_unset(

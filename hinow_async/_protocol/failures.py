@@ -17,7 +17,8 @@ from hinow_async._errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from hinow_async._protocol import json, wire
+from hinow_async._protocol import json
+from hinow_async._protocol.fields import error_fields
 
 BODY_SHOWN = 2048
 """Characters of an error's body that are kept."""
@@ -68,7 +69,7 @@ def request_id(headers: Mapping[str, str], redact: Redact) -> str | None:
 def read_error(body: bytes) -> tuple[str | None, str | None, str | None]:
     """Return message, code and type of an error body; three times None for HTML and other noise."""
     try:
-        return wire.error_fields(json.loads(body))
+        return error_fields(json.loads(body))
     except json.MalformedJSONError:
         return None, None, None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
 from hinow_async._errors import APIConnectionError, APIError, APITimeoutError, Outcome
-from hinow_async._protocol import outcome, wire
+from hinow_async._protocol import outcome
 from hinow_async._protocol.backoff import retry_after
-from hinow_async._protocol.chat_stream import StreamProblem
 from hinow_async._protocol.failures import (
     MAY_BE_BILLED,
     Redact,
@@ -17,7 +17,11 @@ from hinow_async._protocol.failures import (
     response_error,
     status_error,
 )
+from hinow_async._protocol.fields import UnsuccessfulError
 from hinow_async._protocol.outcome import Event
+
+if TYPE_CHECKING:
+    from hinow_async._protocol.chat_stream import StreamProblem
 
 
 class Reply:
@@ -121,7 +125,7 @@ def _unusable(reply: Reply, redact: Redact) -> Failure:
 def of_unreadable(reply: Reply, problem: ValueError, redact: Redact) -> Failure:
     """Judge a 2xx whose body is not what it should be; `success: false` may say that the credit is gone."""
     fields = (str(problem), getattr(problem, "code", None), getattr(problem, "type", None))
-    if isinstance(problem, wire.UnsuccessfulError) and outcome.is_out_of_credit(*fields):
+    if isinstance(problem, UnsuccessfulError) and outcome.is_out_of_credit(*fields):
         error: APIError = status_error(
             reply.status,
             reply.headers,

@@ -10,7 +10,7 @@ from hinow_async._fetch import Fetch
 from hinow_async._limiter import Admission
 from hinow_async._models.account import Balance, Model
 from hinow_async._models.images import check_model
-from hinow_async._protocol import wire
+from hinow_async._protocol import catalogue
 from hinow_async._resources.base import UNSET, CallDefaults, Runtime, call_options
 
 
@@ -56,7 +56,7 @@ class Models:
             engine=self._runtime.engine,
             account=self._runtime.engine.limiter.accounts[0],
             path=f"/models/{path}",
-            decode=wire.model,
+            decode=catalogue.model,
             retry=self._defaults.retry,
             timeout=options.timeout,
             headers=options.headers,
@@ -73,7 +73,7 @@ async def fetch_balance(
         engine=runtime.engine,
         account=account,
         path="/balance",
-        decode=wire.balance,
+        decode=catalogue.balance,
         retry=defaults.retry,
         timeout=options.timeout,
         headers=options.headers,

@@ -6,19 +6,19 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from hinow_async._call import CallOptions, Engine
-from hinow_async._download import Downloader
 from hinow_async._errors import APIError, APITimeoutError, ConfigurationError
-from hinow_async._fetch import Fetch
-from hinow_async._models.account import Model
 from hinow_async._notebook import keep_awake
-from hinow_async._options import RetryPolicy, check_headers, deadline_seconds
-from hinow_async._protocol import wire
+from hinow_async._options import DownloadPolicy, RetryPolicy, check_headers, deadline_seconds
 from hinow_async._protocol.urls import Origin
+
+if TYPE_CHECKING:
+    from hinow_async._download import Downloader
+    from hinow_async._models.account import Model
 
 _log = logging.getLogger("hinow_async")
 
@@ -30,11 +30,30 @@ class Runtime:
     """The parts of a client, shared by all its views."""
 
     engine: Engine
-    downloader: Downloader
+    policy: DownloadPolicy
     origins: Mapping[str, Origin]
     """Origin of the API by name of the account: exempt from the rules for result URLs."""
     is_closed: bool = False
     _learning: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    _downloader: Downloader | None = attrs.field(default=None, init=False)
+
+    @property
+    def downloader(self) -> Downloader:
+        """What fetches pictures; made with the first of them, for it takes a while to import.
+
+        Raises:
+            ConfigurationError: the policy cannot be followed.
+        """
+        if self._downloader is None:
+            from hinow_async._download import Downloader  # noqa: PLC0415
+
+            self._downloader = Downloader(self.engine.pool, self.policy, self.engine.timeouts.idle)
+        return self._downloader
+
+    def close_downloader(self) -> None:
+        """Let its threads go, where there are any."""
+        if self._downloader is not None:
+            self._downloader.close()
 
     @property
     def is_ready(self) -> bool:
@@ -93,9 +112,12 @@ class Runtime:
 
     async def models(self, *, retry: RetryPolicy, **how: Any) -> tuple[Model, ...]:
         """Fetch the catalogue."""
+        from hinow_async._fetch import Fetch  # noqa: PLC0415 - few processes ask for it
+        from hinow_async._protocol import catalogue  # noqa: PLC0415
+
         account = self.engine.limiter.accounts[0]
         return await Fetch(
-            engine=self.engine, account=account, path="/models", decode=wire.models, retry=retry, **how
+            engine=self.engine, account=account, path="/models", decode=catalogue.models, retry=retry, **how
         ).run()
 
 

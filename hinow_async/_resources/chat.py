@@ -12,7 +12,7 @@ from hinow_async._errors import HinowError
 from hinow_async._models.chat import CHAT_OPTIONS, ChatCompletion, ChatOutcome, ChatRequest, Message
 from hinow_async._models.images import ImageDoor
 from hinow_async._pool import Sizes
-from hinow_async._protocol import json, wire
+from hinow_async._protocol import chat_wire, json
 from hinow_async._resources.attachments import attached
 from hinow_async._resources.base import UNSET, CallDefaults, Runtime, call_options
 from hinow_async._resources.many import Item, Outcomes, Stream
@@ -204,7 +204,7 @@ class Completions:
         return request, options
 
     def _decode(self, raw: Any) -> ChatCompletion:
-        return wire.chat_completion(raw, self._door)
+        return chat_wire.chat_completion(raw, self._door)
 
 
 class Chat:
@@ -216,7 +216,7 @@ class Chat:
 
 
 def _plan(request: ChatRequest, decode: Any, *, streams: bool = False) -> Plan[Any]:
-    body = wire.chat_request_to_wire(request)
+    body = chat_wire.chat_request_to_wire(request)
     if streams:
         body["stream"] = True
     try:

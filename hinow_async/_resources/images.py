@@ -15,7 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -24,7 +24,6 @@ import attrs
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
 from hinow_async._figures import MOST
-from hinow_async._models.chat import ChatCompletion
 from hinow_async._models.display import make_small, remember
 from hinow_async._models.images import (
     PARAMETERS,
@@ -56,6 +55,9 @@ from hinow_async._resources.base import (
     call_options,
 )
 from hinow_async._resources.many import Item, Outcomes, Stream
+
+if TYPE_CHECKING:
+    from hinow_async._models.chat import ChatCompletion
 
 SIZES = Sizes(of_success=512 * 2**20, of_error=64 * 2**20)
 """Pictures may come inline, as base64."""
@@ -208,7 +210,9 @@ def _stem(result: ImageResult | ChatCompletion, name: str | None) -> str:
         return file_stem(request.prompt, wire.fingerprint(wire.image_request_to_wire(request)))
     if request is None:  # made by hand
         return safe_name("chat")
-    return file_stem(request.prompt, wire.fingerprint(wire.chat_request_to_wire(request)))
+    from hinow_async._protocol.chat_wire import chat_request_to_wire  # noqa: PLC0415 - loaded with chats
+
+    return file_stem(request.prompt, wire.fingerprint(chat_request_to_wire(request)))
 
 
 class OutcomeMaker:

@@ -13,8 +13,8 @@ from typing import Final
 
 from hinow_async._download.checkpoint import is_temporary
 from hinow_async._download.decode import decode_fully
-from hinow_async._download.folder import open_below
 from hinow_async._errors import IntegrityError
+from hinow_async._files import open_below
 from hinow_async._protocol.names import extension
 from hinow_async._protocol.pictures import PictureCheck, PictureFacts
 from hinow_async.batch.expected import Expected, Wanted

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-from hinow_async._download.folder import open_below
+from hinow_async._files import open_below
 from hinow_async._protocol import json
 from hinow_async.batch.reader import KeptFile, Placed, is_inside
 

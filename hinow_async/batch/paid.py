@@ -12,7 +12,8 @@ import attrs
 from hinow_async._download.folder import Folder, is_same
 from hinow_async._models.images import GeneratedImage
 from hinow_async._protocol import json
-from hinow_async._protocol.wire import ImageAnswer, WireError, image_answer
+from hinow_async._protocol.fields import WireError
+from hinow_async._protocol.wire import ImageAnswer, image_answer
 from hinow_async.batch import spool
 from hinow_async.batch.ledger import Bought, Problem, Row, now
 from hinow_async.batch.lock import STATE

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from hinow_async._download.folder import LOOK, NEW, Folder, sync_file
+from hinow_async._download.folder import NEW, Folder, sync_file
+from hinow_async._files import LOOK
 from hinow_async.batch.jsonl import write_all
 
 FOLDER: Final = "answers"

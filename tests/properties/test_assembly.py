@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hinow_async import ChatRequest
-from hinow_async._protocol import json, wire
+from hinow_async._protocol import chat_wire, json
 from hinow_async._protocol.chat_stream import ChatReader
 
 REQUEST = ChatRequest("Hi", model="hinow/himax")
@@ -83,7 +83,7 @@ def test_what_is_put_together_is_the_whole_answer(stream):
 
     assert reader.problem is None
     assert reader.is_complete
-    assert assembled(reader) == wire.chat_completion(whole)
+    assert assembled(reader) == chat_wire.chat_completion(whole)
 
 
 @given(streams(), st.data())

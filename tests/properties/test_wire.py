@@ -20,10 +20,11 @@ from hinow_async import (
 )
 from hinow_async._models.chat import CHAT_OPTIONS, Choice
 from hinow_async._models.images import PARAMETERS, GeneratedImage
-from hinow_async._protocol import json, wire
+from hinow_async._protocol import catalogue, chat_wire, json, wire
 from hinow_async._protocol.chat_images import find_images
 from hinow_async._protocol.converter import converter
-from hinow_async._protocol.wire import ImageAnswer, WireError
+from hinow_async._protocol.fields import WireError, error_fields
+from hinow_async._protocol.wire import ImageAnswer
 
 TEXT = st.text(max_size=20)
 NAME = st.text(string.ascii_letters, min_size=1, max_size=8)
@@ -226,7 +227,14 @@ def test_a_cut_answer_is_never_an_answer(answer, data):
         json.loads(raw[:cut])
 
 
-READERS = [wire.image_answer, wire.chat_completion, wire.models, wire.model, wire.balance, wire.error_fields]
+READERS = [
+    wire.image_answer,
+    chat_wire.chat_completion,
+    catalogue.models,
+    catalogue.model,
+    catalogue.balance,
+    error_fields,
+]
 KEYS = [
     "success",
     "data",

@@ -8,6 +8,7 @@ import inspect
 import json
 import subprocess
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,6 +239,66 @@ def test_importing_the_package_stays_light():
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+# What is imported with the first use of a thing, and so must be in no process that does not use it.
+ON_FIRST_USE = {
+    "hinow_async._client.AsyncHinow": ("hinow_async._client", "hinow_async._resources", "aiohttp"),
+    "client.chat": (
+        "hinow_async._models.chat",
+        "hinow_async._protocol.assembly",
+        "hinow_async._protocol.chat_images",
+        "hinow_async._protocol.chat_stream",
+        "hinow_async._protocol.chat_wire",
+        "hinow_async._protocol.sse",
+        "hinow_async._resources.attachments",
+        "hinow_async._resources.chat",
+        "hinow_async._resources.streams",
+        "hinow_async._streaming",
+    ),
+    "client.models": (
+        "hinow_async._models.account",
+        "hinow_async._protocol.catalogue",
+        "hinow_async._resources.account",
+    ),
+    "client._runtime.downloader": (
+        "hinow_async._download",
+        "hinow_async._protocol.pictures",
+        "concurrent.futures.thread",
+    ),
+}
+
+
+def test_a_process_imports_only_what_it_uses():
+    """Nothing above is imported by the package alone, nor by a client; each is there once it was used."""
+    code = f"""
+        import json, sys
+        import hinow_async
+
+        def loaded(names):
+            return [name for name in names if name in sys.modules]
+
+        uses = {ON_FIRST_USE}
+        everything = [name for names in uses.values() for name in names]
+        before = loaded(everything)
+        client = hinow_async.AsyncHinow(api_key="hi_x", base_url="http://127.0.0.1:9")
+        left = [name for use, names in uses.items() if use.startswith("client.") for name in names]
+        made = loaded(left)
+        missing = []
+        for use, names in uses.items():
+            eval(use)
+            missing += set(names) - set(loaded(names))
+        print(json.dumps([before, made, missing]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, made, missing = json.loads(done.stdout)
+    assert (before, made, missing) == ([], [], [])
 
 
 def test_the_version_is_in_the_change_log():
