@@ -32,7 +32,7 @@ from hinow_async._errors import (
     UnsafeURLError,
     URLExpiredError,
 )
-from hinow_async._models.calls import AccountStats, AttemptRecord, CallInfo, CallRecord, ClientStats
+from hinow_async._models.calls import AttemptRecord, CallInfo, CallRecord
 from hinow_async._models.images import (
     GeneratedImage,
     ImageOutcome,
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Message,
         Usage,
     )
+    from hinow_async._models.stats import AccountStats, ClientStats
     from hinow_async._resources.streams import ChatStream
 
 __all__ = [
@@ -136,6 +137,7 @@ _HOMES = {
         "Message",
         "Usage",
     ),
+    "_models.stats": ("AccountStats", "ClientStats"),
     "_resources.streams": ("ChatStream",),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}

@@ -70,7 +70,9 @@ class Watcher(Protocol):
         """Whether the call may be tried again."""
 
 
-@attrs.define(kw_only=True)  # not frozen: two are made per call, and a frozen one takes thrice as long
+# What never leaves the library is not compared or shown: such methods take half of the time to make a class.
+# And these two are not frozen: they are made for each call, and a frozen one takes thrice as long.
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Plan(Generic[T]):
     """What to send, and how to read the answer."""
 
@@ -88,7 +90,7 @@ class Plan(Generic[T]):
     sizes: Sizes
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class CallOptions:
     """What the caller said about one call."""
 
@@ -109,7 +111,7 @@ AWAKE = 5.0
 """Seconds for an answer that came meanwhile to be read: it is paid for, and lies in the socket."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Engine:
     """The parts that calls work with; made and closed by the client."""
 

@@ -17,7 +17,6 @@ from hinow_async._call import Engine
 from hinow_async._errors import ConfigurationError
 from hinow_async._hooks import Hooks
 from hinow_async._limiter import Admission, Limiter
-from hinow_async._models.calls import ClientStats
 from hinow_async._options import (
     Account,
     Budget,
@@ -38,6 +37,7 @@ from hinow_async._secrets import Secret, as_secret
 
 if TYPE_CHECKING:
     from hinow_async._models.account import Balance
+    from hinow_async._models.stats import ClientStats
     from hinow_async._resources.account import Models
     from hinow_async._resources.chat import Chat
 
@@ -179,6 +179,8 @@ class AsyncHinow:
 
     def stats(self) -> ClientStats:
         """Return the client's numbers now, as a snapshot that does not change."""
+        from hinow_async._models.stats import ClientStats  # noqa: PLC0415 - few processes ask for them
+
         engine = self._runtime.engine
         accounts = dict(engine.limiter.snapshot())
         return ClientStats(

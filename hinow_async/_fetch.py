@@ -31,7 +31,7 @@ T = TypeVar("T")
 SIZES = Sizes(of_success=64 * 2**20, of_error=64 * 2**20)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Fetch(Generic[T]):
     """One GET of the API, over all its tries."""
 

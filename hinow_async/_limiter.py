@@ -19,13 +19,15 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hinow_async._errors import APIError
-from hinow_async._models.calls import AccountStats
 from hinow_async._protocol.adaptive import Controller, Ticket
 from hinow_async._protocol.outcome import Event
 from hinow_async._protocol.pacing import Pacing
+
+if TYPE_CHECKING:
+    from hinow_async._models.stats import AccountStats
 
 _log = logging.getLogger("hinow_async")
 
@@ -187,6 +189,8 @@ class Admission:
 
     def stats(self, now: float) -> AccountStats:
         """Return this account's numbers."""
+        from hinow_async._models.stats import AccountStats  # noqa: PLC0415 - few processes ask for them
+
         requests, images = self.controller.accepted(now) or (None, None)
         return AccountStats(
             in_flight=self.controller.flying,

@@ -10,7 +10,6 @@ import numbers
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import attrs
@@ -45,7 +44,8 @@ def _is_number(value: Any, kinds: Any = numbers.Real) -> bool:
 
 def _is_money(value: Any) -> bool:
     """Whether *value* is an amount: a fraction has no digits, and seconds are no Decimals."""
-    return not isinstance(value, Fraction) and _is_number(value, numbers.Real | Decimal)
+    is_fraction = isinstance(value, numbers.Rational) and not isinstance(value, numbers.Integral)
+    return not is_fraction and _is_number(value, numbers.Real | Decimal)
 
 
 def _number_above(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
-
-import attrs
+from typing import Literal, NamedTuple
 
 PINNED_MODEL = "openai/gpt-image-2-2026-04-21"
 """The snapshot that `ImageRequest.model` defaults to; changing that is a breaking change."""
@@ -19,8 +17,7 @@ CARD_USD = Decimal("0.087")
 """The model card's `total` for the pinned snapshot; its unit is not published, so it is read per image."""
 
 
-@attrs.frozen
-class Choices:
+class Choices(NamedTuple):
     """The allowed values of one model's parameters."""
 
     fields: dict[str, tuple[str, ...]]

@@ -44,7 +44,7 @@ class Reply:
         return 200 <= self.status < 300 and self.is_whole and not self.is_too_large
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Failure:
     """One try that brought no result."""
 

@@ -39,11 +39,10 @@ _NO_CREDIT_CODES = frozenset(
         "billing_error",
     }
 )
-_NO_CREDIT_TEXT = re.compile(
+_NO_CREDIT_TEXT = (  # compiled with the first failure, which most processes never see
     r"insufficient (?:balance|credit|credits|funds|quota)"
     r"|(?:out of|no|not enough|ran out of) (?:credit|credits|balance|funds)"
-    r"|exceeded your current quota|(?:credit|credits|balance) (?:is|are) (?:exhausted|used up|too low)",
-    re.IGNORECASE,
+    r"|exceeded your current quota|(?:credit|credits|balance) (?:is|are) (?:exhausted|used up|too low)"
 )
 
 
@@ -69,4 +68,4 @@ def is_out_of_credit(message: str | None, code: str | None, type_: str | None) -
     """Say whether an error means that the account's money is gone, whatever its status."""
     if {code, type_} & _NO_CREDIT_CODES:
         return True
-    return message is not None and _NO_CREDIT_TEXT.search(message[:2000]) is not None
+    return message is not None and re.search(_NO_CREDIT_TEXT, message[:2000], re.IGNORECASE) is not None

@@ -25,7 +25,7 @@ _log = logging.getLogger("hinow_async")
 UNSET: Any = object()
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Runtime:
     """The parts of a client, shared by all its views."""
 
@@ -121,7 +121,7 @@ class Runtime:
         ).run()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class CallDefaults:
     """What `with_options` may change."""
 

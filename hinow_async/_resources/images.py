@@ -54,10 +54,10 @@ from hinow_async._resources.base import (
     Runtime,
     call_options,
 )
-from hinow_async._resources.many import Item, Outcomes, Stream
 
 if TYPE_CHECKING:
     from hinow_async._models.chat import ChatCompletion
+    from hinow_async._resources.many import Item, Outcomes, Stream
 
 SIZES = Sizes(of_success=512 * 2**20, of_error=64 * 2**20)
 """Pictures may come inline, as base64."""
@@ -363,6 +363,8 @@ class Images:
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
+        from hinow_async._resources.many import Outcomes, Stream  # noqa: PLC0415 - not for a single picture
+
         options = call_options(self._defaults, timeout, None, headers)
         bar = None if save_to is None else many_bar(requests)
 

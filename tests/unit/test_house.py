@@ -264,7 +264,6 @@ ON_FIRST_USE = {
     "client._runtime.downloader": (
         "hinow_async._download",
         "hinow_async._protocol.pictures",
-        "concurrent.futures.thread",
     ),
 }
 
