@@ -371,6 +371,8 @@ class Images:
         async def open_stream() -> Stream[ImageOutcome]:
             await self._runtime.enter()
             folder = None if save_to is None else await anyio.to_thread.run_sync(writable_folder, save_to)
+            if folder is not None:
+                _ = self._runtime.downloader  # made now: what could go wrong with it comes before the money
             limiter = self._runtime.engine.limiter
             make = OutcomeMaker(self, self._door, folder, options).make
             return Stream(
