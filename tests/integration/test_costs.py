@@ -22,6 +22,7 @@ from benchmarks.stub import stub
 from hinow_async._limiter import Admission, Limiter
 from hinow_async._protocol import adaptive
 from hinow_async._protocol.adaptive import Controller
+from hinow_async._protocol.chat_stream import ChatReader
 from hinow_async._protocol.outcome import Event
 
 pytestmark = pytest.mark.skipif(sys.gettrace() is not None, reason="coverage and debuggers count along")
@@ -107,3 +108,18 @@ async def test_an_admission_takes_no_more_function_calls(is_adaptive):
 
     counted = await function_calls(pass_through)
     assert counted <= ADMISSION[is_adaptive] + ROOM // 2, f"{counted} calls of functions"
+
+
+STREAM = 37
+"""Calls of functions for one chunk of a stream, from its bytes to the value that is handed out."""
+
+
+async def test_a_chunk_of_a_stream_takes_no_more_function_calls():
+    """The decoder, JSON and the chunk, over a thousand of them that come together."""
+    event = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":" word"}}]}\n\n'
+
+    async def read() -> None:
+        assert len(ChatReader(is_json=False).feed(1000 * event)) == 1000
+
+    counted = await function_calls(read, times=3) / 1000
+    assert counted <= STREAM + ROOM / 10, f"{counted} calls of functions"
