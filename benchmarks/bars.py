@@ -13,7 +13,10 @@ from benchmarks.figures import Spread
 WIDTH, LEFT, HEIGHT, GAP, TITLE = 720, 190, 16, 4, 30  # pixels
 ROOM = 110  # for the figure behind a bar
 OURS, THEIRS, SPREAD = "#1d4ed8", "#9ca3af", "#111827"
-PEERS = {"aiohttp", "httpx", "openai", "curl", "aria2c", "huggingface_hub", "by hand", "naive"}
+PEERS = {
+    "aiohttp", "httpx", "openai", "curl", "aria2c", "huggingface_hub", "blocks", "inline", "naive",
+    "generate", "undurable",
+}  # fmt: skip
 
 
 @attrs.frozen
