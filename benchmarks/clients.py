@@ -46,8 +46,12 @@ def our_client(base: str, *, slots: int = 256) -> Any:
     from hinow_async import AsyncHinow, Limits
     from hinow_async._protocol import adaptive
 
-    adaptive.START = float(slots)
-    return AsyncHinow(base_url=base, api_key=KEY, limits=Limits(max_in_flight=slots))
+    start = adaptive.START
+    adaptive.START = float(slots)  # type: ignore[misc]
+    try:
+        return AsyncHinow(base_url=base, api_key=KEY, limits=Limits(max_in_flight=slots))
+    finally:
+        adaptive.START = start  # type: ignore[misc]
 
 
 async def open_aiohttp(stack: AsyncExitStack, base: str, path: str, *, slots: int = 0) -> Send:
