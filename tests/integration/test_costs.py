@@ -20,7 +20,6 @@ from benchmarks.clients import open_client
 from benchmarks.counting import bytes_allocated, function_calls
 from benchmarks.stub import stub
 from hinow_async._limiter import Admission, Limiter
-from hinow_async._protocol import adaptive
 from hinow_async._protocol.adaptive import Controller
 from hinow_async._protocol.chat_stream import ChatReader
 from hinow_async._protocol.outcome import Event
@@ -54,8 +53,6 @@ def base() -> Iterator[str]:
 async def warm(client: str, base: str, path: str) -> AsyncIterator[Do]:
     """What sends one request, and has sent a few."""
     async with contextlib.AsyncExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(adaptive, "START", adaptive.START)  # a measured client begins with all slots
         send = await open_client(client, stack, base, path)
         for _ in range(5):
             await send()
