@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     )
     from hinow_async._models.stats import AccountStats, ClientStats
     from hinow_async._resources.streams import ChatStream
+    from hinow_async.sync.client import Hinow
 
 __all__ = [
     "APIConnectionError",
@@ -97,6 +98,7 @@ __all__ = [
     "DownloadPolicy",
     "DownloadTooLargeError",
     "GeneratedImage",
+    "Hinow",
     "HinowError",
     "ImageOutcome",
     "ImageRequest",
@@ -139,6 +141,7 @@ _HOMES = {
     ),
     "_models.stats": ("AccountStats", "ClientStats"),
     "_resources.streams": ("ChatStream",),
+    "sync.client": ("Hinow",),
 }
 _LAZY = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -318,13 +318,13 @@ class Outcomes(Generic[O]):
         on_left: Callable[[], None] | None = None,
     ) -> None:
         self._open = open_stream
-        self._name = name
+        self.name = name
         self._on_left = on_left
         self._stream: Stream[O] | None = None
 
     async def __aenter__(self) -> Self:
         if self._stream is not None:
-            raise ConfigurationError(f"these outcomes were entered before: call {self._name} again")
+            raise ConfigurationError(f"these outcomes were entered before: call {self.name} again")
         self._stream = await self._open()
         self._stream.start()
         return self
@@ -357,5 +357,5 @@ class Outcomes(Generic[O]):
 
     def _entered(self) -> Stream[O]:
         if self._stream is None:
-            raise ConfigurationError(f"enter the outcomes first: async with {self._name}(...) as outcomes")
+            raise ConfigurationError(f"enter the outcomes first: async with {self.name}(...) as outcomes")
         return self._stream

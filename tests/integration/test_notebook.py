@@ -83,6 +83,27 @@ get_ipython().__class__ = type("Shell", (type(get_ipython()),), {})
 async with client.images.generate_many(["A cow"], save_to="cow") as outcomes:
     _ = [outcome async for outcome in outcomes]
 """,
+    "sync": "from hinow_async import Hinow\ndoor = Hinow()",
+    "sync result": "crab = door.images.generate('A crab', num_images=2)\ncrab",
+    "sync saved": "crab.save('crab')",
+    "sync again": "crab",
+    "sync many": """
+with door.images.generate_many(["A crow", "A newt"], save_to="crows") as outcomes:
+    crows = list(outcomes)
+""",
+    "sync outcome": "crows[0].result",
+    "sync pickled": """
+import pickle
+copy = pickle.loads(pickle.dumps(door.images.generate("A toad")))
+_ = door.images.save(copy, "toad")
+copy
+""",
+    "sync slow": """
+with Sandbox.in_thread(Behaviour(bandwidth=5000)) as other:
+    with Hinow(api_key=other.api_key, base_url=other.base_url) as slow:
+        slowly = slow.images.generate("A lighthouse").save("sync-slow")
+""",
+    "sync close": "door.close()",
     "close": "await client.aclose()",
 }
 
@@ -114,7 +135,7 @@ def pictures_in(html):
 
 def test_cells_that_show_nothing_are_silent(outputs):
     """Neither warnings nor bars nor values where nobody asked for them, and one client for all cells."""
-    silent = ("client", "task", "unsaved", "told", "close")
+    silent = ("client", "task", "unsaved", "told", "sync", "sync close", "close")
     assert {name: outputs[name] for name in silent} == {name: [] for name in silent}
 
 
@@ -210,6 +231,24 @@ def test_a_saving_that_takes_long_shows_itself(outputs, folder):
     (picture,) = (folder / "slow").iterdir()
     size = picture.stat().st_size
     assert f'value="{size}" max="{size}"' in html_of(outputs["slow"])
+
+
+def test_the_client_without_await_shows_what_it_saved(outputs):
+    """Where the kernel's loop is running; the hint on what is not saved yet speaks of no `await`."""
+    html = html_of(outputs["sync result"])
+    assert "2 not fetched yet: <code>result.save" in html
+    for cell, count in {"sync saved": 2, "sync again": 2, "sync outcome": 1, "sync pickled": 1}.items():
+        assert [size for size, _ in pictures_in(html_of(outputs[cell]))] == [(384, 384)] * count, cell
+
+
+def test_the_client_without_await_shows_progress(outputs, folder):
+    """In the cell that waits for it, though another thread knows it; of a list the number is known."""
+    assert html_of(outputs["sync many"]) == (
+        '<progress value="2" max="2"></progress> 2 of 2 done, 2 pictures saved'
+    )
+    (picture,) = (folder / "sync-slow").iterdir()
+    size = picture.stat().st_size
+    assert f'value="{size}" max="{size}"' in html_of(outputs["sync slow"])
 
 
 PLAIN = """

@@ -1,6 +1,6 @@
 """The whole public interface, used as a user would: checked by mypy --strict, never executed."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, assert_type
@@ -27,6 +27,7 @@ from hinow_async import (
     DownloadError,
     DownloadPolicy,
     GeneratedImage,
+    Hinow,
     HinowError,
     ImageOutcome,
     ImageRequest,
@@ -40,6 +41,7 @@ from hinow_async import (
     SourceError,
     Timeouts,
     Usage,
+    sync,
 )
 from hinow_async.sandbox import Behaviour, Fault, Sandbox
 
@@ -155,6 +157,46 @@ async def account(client: AsyncHinow) -> None:
     async with client.with_options(timeout=None, retry=RetryPolicy(attempts=1)) as view:
         assert_type(view, AsyncHinow)
     await client.aclose()
+
+
+def without_await() -> None:
+    """The synchronous door, with twins of its own."""
+    with Hinow(limits=Limits(max_in_flight=8), timeout=60, hooks=[Watching()]) as client:
+        result = client.images.generate("A lighthouse", num_images=2, quality="low", timeout=5)
+        assert_type(result, sync.ImageResult)
+        assert_type(result.images, tuple[sync.GeneratedImage, ...])
+        assert_type(result.call, CallRecord)
+        assert_type(result.save("out", name="lighthouse"), tuple[SavedImage, ...])
+        assert_type(result.images[0].read(), bytes)
+        assert_type(result.images[0].stream(), Iterator[bytes])
+        assert_type(client.images.save(result, Path("out")), tuple[SavedImage, ...])
+        with client.images.generate_many(["One", ImageRequest("Two")], save_to="out") as outcomes:
+            for outcome in outcomes:
+                assert_type(outcome, sync.ImageOutcome)
+                assert_type(outcome.unwrap(), sync.ImageResult)
+            outcomes.stop()
+        assert_type(client.models.list(), tuple[Model, ...])
+        assert_type(client.balance(), Balance)
+        assert_type(client.stats(), ClientStats)
+        assert_type(client.with_options(timeout=None), Hinow)
+    client.close()
+
+
+def chats_without_await(client: Hinow) -> None:
+    """Whole, streamed, many."""
+    reply = client.chat.completions.create("Hi", model="hinow/himax", temperature=0.5)
+    assert_type(reply, sync.ChatCompletion)
+    assert_type(reply.save("out"), tuple[SavedImage, ...])
+    with client.chat.completions.stream("Hi", model="hinow/himax") as stream:
+        assert_type(stream, sync.ChatStream)
+        assert_type(stream.text, Iterator[str])
+        for chunk in stream:
+            assert_type(chunk, ChatCompletionChunk)
+        assert_type(stream.completion(), sync.ChatCompletion)
+    opened = client.chat.completions.create("Hi", model="hinow/himax", stream=True)
+    assert_type(opened, sync.ChatStream)
+    with client.chat.completions.create_many(["Hi"], model="hinow/himax") as outcomes:
+        assert_type(next(outcomes), sync.ChatOutcome)
 
 
 async def failures(client: AsyncHinow) -> None:
