@@ -35,6 +35,7 @@ from hinow_async._resources.images import writable_folder
 from hinow_async._resources.many import END, Stream
 from hinow_async._resources.many import Item as Place
 from hinow_async.batch import ledger as ledgers
+from hinow_async.batch.aside import own_thread
 from hinow_async.batch.finishing import Outlook, outlook
 from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
@@ -300,19 +301,20 @@ class Batch:
     async def _open_items(self) -> AsyncGenerator[Work, None]:
         """Yield the items that need work, and count the others."""
         judge = self._judge()
-        async with contextlib.aclosing(self._chunks()) as chunks:
-            async for chunk in chunks:
-                works, error = await asyncio.to_thread(judge.judge, chunk)
-                for work in works:
-                    self._tally.met += 1
-                    if self._needs_work(work):
-                        await self._sweep_once(work.item.folder)
-                        yield work
-                    if self._ending.is_set():
-                        return
-                if error is not None:
-                    raise error
-                self._teller.tell(self.progress)
+        with own_thread() as call:
+            async with contextlib.aclosing(self._chunks()) as chunks:
+                async for chunk in chunks:
+                    works, error = await call(judge.judge, chunk)
+                    for work in works:
+                        self._tally.met += 1
+                        if self._needs_work(work):
+                            await self._sweep_once(work.item.folder)
+                            yield work
+                        if self._ending.is_set():
+                            return
+                    if error is not None:
+                        raise error
+                    self._teller.tell(self.progress)
         if not self._ending.is_set():
             self._is_exhausted = True
             self._tally.total = self._tally.met

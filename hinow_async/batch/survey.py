@@ -9,8 +9,9 @@ from typing import Any
 
 import attrs
 
+from hinow_async.batch.aside import own_thread
 from hinow_async.batch.source import BadLine, Source
-from hinow_async.batch.verdicts import Judge
+from hinow_async.batch.verdicts import Judge, Work
 
 
 @attrs.define
@@ -69,29 +70,34 @@ async def survey(
         SourceError: an entry is wrong.
     """
     found = Survey()
-    async for chunk in source.chunks():
-        if ending is not None and ending.is_set():
-            return found
-        works, error = await asyncio.to_thread(judge.judge, chunk)
-        if error is not None:
-            raise error
-        for work in works:
-            found.items += 1
-            if isinstance(work, BadLine):
-                found.bad_lines += 1
-                continue
-            found.images += work.item.request.images_asked
-            if work.verdict == "make":
-                _add(found, work.item.request, price)
-            elif work.verdict == "fetch":
-                found.fetched += 1
-            elif work.verdict == "maybe_paid":
-                found.maybe_paid += 1
-            else:
-                found.reused += 1
-                found.reused_images += len(work.known.files) if work.known is not None else 0
+    with own_thread() as call:
+        async for chunk in source.chunks():
+            if ending is not None and ending.is_set():
+                return found
+            works, error = await call(judge.judge, chunk)
+            if error is not None:
+                raise error
+            for work in works:
+                _count(found, work, price)
     found.is_whole = True
     return found
+
+
+def _count(found: Survey, work: Work | BadLine, price: Callable[[Any], Decimal | None]) -> None:
+    found.items += 1
+    if isinstance(work, BadLine):
+        found.bad_lines += 1
+        return
+    found.images += work.item.request.images_asked
+    if work.verdict == "make":
+        _add(found, work.item.request, price)
+    elif work.verdict == "fetch":
+        found.fetched += 1
+    elif work.verdict == "maybe_paid":
+        found.maybe_paid += 1
+    else:
+        found.reused += 1
+        found.reused_images += len(work.known.files) if work.known is not None else 0
 
 
 def _add(found: Survey, request: Any, price: Callable[[Any], Decimal | None]) -> None:

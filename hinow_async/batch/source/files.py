@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gzip
 import os
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from hinow_async._errors import SourceError
+from hinow_async.batch.aside import own_thread
 from hinow_async.batch.source.entry import Chunk
 from hinow_async.batch.source.parser import Parser
 
@@ -41,9 +41,10 @@ class FileSource:
         """Read from the beginning."""
         steps = self._steps()
         try:
-            while (chunk := await asyncio.to_thread(next, steps, None)) is not None:
-                if chunk:
-                    yield chunk
+            with own_thread() as call:
+                while (chunk := await call(next, steps, None)) is not None:
+                    if chunk:
+                        yield chunk
         finally:
             # Cancelled while a thread is in it, it cannot be closed: it is when the thread lets go of it.
             with contextlib.suppress(ValueError):
