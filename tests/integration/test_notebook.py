@@ -92,6 +92,10 @@ with door.images.generate_many(["A crow", "A newt"], save_to="crows") as outcome
     crows = list(outcomes)
 """,
     "sync outcome": "crows[0].result",
+    "sync left": """
+with door.images.generate_many([f"A mole {n}" for n in range(500)], save_to="moles") as outcomes:
+    next(outcomes)
+""",
     "sync pickled": """
 import pickle
 copy = pickle.loads(pickle.dumps(door.images.generate("A toad")))
@@ -246,6 +250,7 @@ def test_the_client_without_await_shows_progress(outputs, folder):
     assert html_of(outputs["sync many"]) == (
         '<progress value="2" max="2"></progress> 2 of 2 done, 2 pictures saved'
     )
+    assert 'max="500"' in outputs["sync left"][0]["data"]["text/html"]
     (picture,) = (folder / "sync-slow").iterdir()
     size = picture.stat().st_size
     assert f'value="{size}" max="{size}"' in html_of(outputs["sync slow"])
