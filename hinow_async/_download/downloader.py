@@ -37,7 +37,7 @@ _Write = Callable[[Piece], Awaitable[None] | None]
 _CLEANING: Final = 5.0
 """Seconds that a cancelled caller waits for its temporary file to go; a disk that hangs does it later."""
 _MOST_THREADS: Final = 32
-_LARGEST_KEPT: Final = 1024 * 1024
+_LARGEST_KEPT: Final = 4 * 1024 * 1024
 """Bytes of the largest block that the allocator keeps for the next one, once it has freed one like it."""
 
 logger = logging.getLogger("hinow_async")
