@@ -146,6 +146,7 @@ class Downloader:
         self._allowed = frozenset(origin_of(origin) for origin in policy.allowed_origins)
         self._threads = _Threads(min(policy.max_in_flight, _MOST_THREADS))
         self._folders = Folders()
+        self._pid = os.getpid()
         self._judge: Judge | None = None
         if policy.full_decode:
             require_decoder("DownloadPolicy.full_decode")
@@ -242,6 +243,8 @@ class Downloader:
         raise problem
 
     async def _save_once(self, job: _Job) -> SavedImage:
+        if self._pid != os.getpid():  # a forked child, in which nobody would unlock its parent's folders
+            self._folders, self._pid = Folders(), os.getpid()
         part = Part(
             self._folders,
             job.directory,

@@ -35,9 +35,14 @@ def sync_file(fd: int) -> None:
     if sys.platform == "darwin":  # there fsync leaves them in the drive's cache
         import fcntl  # noqa: PLC0415 - not everywhere
 
-        with contextlib.suppress(OSError):  # a file system that has no such order
+        try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.ENOTTY, errno.EINVAL}:
+                raise
+        else:
             return
+        # The file system has no such order.
     os.fsync(fd)
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from hinow_async._download.folder import sync
+from hinow_async._files import GUARDS, NEW
 from hinow_async._protocol import json
 
-_GUARDS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | _GUARDS
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _GUARDS
+_APPEND: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | GUARDS
 
 
 class JsonLines:
@@ -53,7 +52,7 @@ class JsonLines:
         fresh = self.path.with_name(f".{self.path.name}.part")
         with contextlib.suppress(FileNotFoundError):  # of a process that died here
             fresh.unlink()
-        fd = os.open(fresh, _NEW, self._mode)
+        fd = os.open(fresh, NEW, self._mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.writelines(json.dumps(row) + b"\n" for row in rows)

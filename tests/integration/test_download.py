@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -11,6 +12,7 @@ import os
 import pickle
 import random
 import resource
+import signal
 import socket
 import ssl
 import stat
@@ -783,6 +785,30 @@ async def test_no_more_than_allowed_at_once(server, save, make):
         task.cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in done[1::3] + done[2::3]] == [SavedImage] * 12
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_waits_for_no_folder_of_its_parent(tmp_path):
+    """Forked while a thread syncs the folder, it saves into the same one."""
+    downloader = Downloader(Pool([], Network(), Timeouts()), DownloadPolicy(), 5.0)
+    folder = downloader._folders.take(tmp_path)
+    with folder._syncing:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                asyncio.run(downloader.save(GeneratedImage(data=DATA), tmp_path, "a"))
+                code = 0
+            os._exit(code)
+        until = time.monotonic() + 20
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < until:
+            time.sleep(0.01)
+        if done == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    downloader._folders.give_back(folder)
+    assert done == (child, 0)
+    assert names(tmp_path) == ["a-0.png"]
 
 
 def test_one_event_loop_after_another(tmp_path):
