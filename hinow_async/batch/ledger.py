@@ -102,13 +102,16 @@ class Ledger:
         self._has_changed = False
         self._on_full: Callable[[OSError], None] | None = None
         self._run = _recover(connection, origin)
-        self._items = itertools.count(_next(connection, "items", "item"))
+        first = _next(connection, "items", "item")
+        self._items = itertools.count(first)
         self._attempts = itertools.count(_next(connection, "attempts", "attempt"))
         self._manifest = JsonLines(root / MANIFEST, 0o666)
         self._failures = JsonLines(root / FAILURES, 0o600)
         self.reader = reader
         self.is_after_crash = reader.fact("manifest") is None
         """Whether the run before did not come to its end; also where there was none."""
+        self.was_empty = first == 1
+        """Whether it knew no item when it was opened: then it cannot know one that this run meets first."""
 
     def start(self, on_full: Callable[[OSError], None]) -> None:
         """Begin to record, on the running loop.

@@ -2,7 +2,7 @@
 
 Without an id, the first 16 hex digits of the request's fingerprint stand for it; repeats get `-2`, `-3`, ...
 File names are distinct whatever the case. Only hashes are kept of what was seen, so that a million items
-cost some twenty megabytes.
+cost some ten megabytes.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from hinow_async._resources.images import writable_folder
 from hinow_async._resources.many import END, Stream
 from hinow_async._resources.many import Item as Place
 from hinow_async.batch import ledger as ledgers
-from hinow_async.batch.aside import own_thread
+from hinow_async.batch.aside import Aside, own_thread
 from hinow_async.batch.finishing import Outlook, outlook
 from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
@@ -104,6 +104,7 @@ class Batch:
         self._tally = Tally()
         self._ending = asyncio.Event()
         self._stream: Stream[None] | None = None
+        self._aside: Aside
         self._ledger: Ledger | None = None
         self._swept: set[str] = set()
         self._durable: set[str] = set()
@@ -124,23 +125,27 @@ class Batch:
         """Work until the source ends or something stops it; see `generate_batch`."""
         watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._teller.tick(self.progress))]
         try:
-            is_new = await asyncio.to_thread(_prepare, self._folder)
-            try:
-                with _locked(self._folder):
-                    await self._run_locked()
-            finally:
-                if is_new and self._ledger is None:
-                    await asyncio.to_thread(_remove_traces, self._folder)
+            with own_thread() as self._aside:
+                await self._run_prepared()
         finally:
             for watcher in watchers:
                 watcher.cancel()
         return self.report()
 
+    async def _run_prepared(self) -> None:
+        is_new = await self._aside(_prepare, self._folder)
+        try:
+            with _locked(self._folder):
+                await self._run_locked()
+        finally:
+            if is_new and self._ledger is None:
+                await self._aside(_remove_traces, self._folder)
+
     async def _run_locked(self) -> None:
         found: Survey | None = None
         with _translated(self._folder):
-            await asyncio.to_thread(make_durable, self._folder / STATE)
-        if await asyncio.to_thread(ledgers.exists, self._folder):
+            await self._aside(make_durable, self._folder / STATE)
+        if await self._aside(ledgers.exists, self._folder):
             await self._open()
         try:
             if self._source.is_rereadable:
@@ -148,10 +153,10 @@ class Batch:
             if self._ledger is None:
                 await self._open()
             with _translated(self._folder):
-                await asyncio.to_thread(self._opened.reserve_room)
+                await self._aside(self._opened.reserve_room)
         except BaseException:
             if self._ledger is not None:
-                await asyncio.to_thread(self._ledger.close)
+                await self._aside(self._ledger.close)
             raise
         try:
             if found is not None and found.is_nothing_to_do:
@@ -163,10 +168,10 @@ class Batch:
 
     async def _open(self) -> None:
         with _translated(self._folder):
-            self._ledger = ledger = await asyncio.to_thread(ledgers.open_ledger, self._folder, self._origin)
+            self._ledger = ledger = await self._aside(ledgers.open_ledger, self._folder, self._origin)
         ledger.start(lambda error: self._halt("disk", str(error)))
         if self._is_folder_bounded:
-            self._engine.purse.spend(None, await asyncio.to_thread(ledger.reader.spent))
+            self._engine.purse.spend(None, await self._aside(ledger.reader.spent))
 
     @property
     def _origin(self) -> str:
@@ -178,7 +183,7 @@ class Batch:
 
     async def _take_over(self, found: Survey) -> None:
         """Count what the survey met: there is no need to meet it once more."""
-        await asyncio.to_thread(self._opened.mend)
+        await self._aside(self._opened.mend)
         self._tally.met, self._tally.reused = found.items, found.reused
         self._tally.maybe_paid = found.maybe_paid
         self._images_there = found.reused_images
@@ -195,13 +200,13 @@ class Batch:
         return found
 
     def _judge(self) -> Judge:
-        reader = None if self._ledger is None else self._ledger.reader
+        reader = None if self._ledger is None or self._ledger.was_empty else self._ledger.reader
         return Judge(self._source.name, self._folder, reader, self._source_rules)
 
     async def _measure_money(self, *, has_work: bool) -> None:
         """Work, and read the balance before and after it."""
         before = await self._balance() if has_work and not self._ending.is_set() else None
-        await asyncio.to_thread(self._opened.mend)
+        await self._aside(self._opened.mend)
         self._teller.tell(self.progress)
         try:
             await self._work()
@@ -250,9 +255,9 @@ class Batch:
         try:
             try:
                 if self._stopped != "disk":
-                    await asyncio.to_thread(self._sweep_all)
+                    await self._aside(self._sweep_all)
             finally:
-                await asyncio.to_thread(self._opened.finish, is_whole_source=is_whole)
+                await self._aside(self._opened.finish, is_whole_source=is_whole)
         except OSError as error:
             # The ledger stands: the next run derives the files from it.
             self._halt("disk", f"the folder cannot be written to: {error}")
@@ -301,20 +306,19 @@ class Batch:
     async def _open_items(self) -> AsyncGenerator[Work, None]:
         """Yield the items that need work, and count the others."""
         judge = self._judge()
-        with own_thread() as call:
-            async with contextlib.aclosing(self._chunks()) as chunks:
-                async for chunk in chunks:
-                    works, error = await call(judge.judge, chunk)
-                    for work in works:
-                        self._tally.met += 1
-                        if self._needs_work(work):
-                            await self._sweep_once(work.item.folder)
-                            yield work
-                        if self._ending.is_set():
-                            return
-                    if error is not None:
-                        raise error
-                    self._teller.tell(self.progress)
+        async with contextlib.aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                works, error = await self._aside(judge.judge, chunk)
+                for work in works:
+                    self._tally.met += 1
+                    if self._needs_work(work):
+                        await self._sweep_once(work.item.folder)
+                        yield work
+                    if self._ending.is_set():
+                        return
+                if error is not None:
+                    raise error
+                self._teller.tell(self.progress)
         if not self._ending.is_set():
             self._is_exhausted = True
             self._tally.total = self._tally.met
@@ -349,7 +353,7 @@ class Batch:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
         if folder not in self._swept:
             self._swept.add(folder)
-            await asyncio.to_thread(sweep, self._folder / folder)
+            await self._aside(sweep, self._folder / folder)
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -402,7 +406,7 @@ class Batch:
     async def _bind(self, work: Work, options: CallOptions) -> bool:
         """Have a resend go where the first try went, with its key; False: that account is not there."""
         assert work.known is not None  # noqa: S101 - it is sent again
-        last = await asyncio.to_thread(self._opened.reader.unknown_try, work.known.number)
+        last = await self._aside(self._opened.reader.unknown_try, work.known.number)
         if last is None:
             return True
         if self._engine.limiter.named(last.account) is None:
@@ -476,7 +480,7 @@ class Batch:
         assert work.known is not None  # noqa: S101 - it was paid for
         ledger = self._opened
         row = row_of(ledger, work)
-        paid = await asyncio.to_thread(paid_for, self._folder, ledger.reader, row, work.known)
+        paid = await self._aside(paid_for, self._folder, ledger.reader, row, work.known)
         if isinstance(paid, Paid):
             return await self._save(work, paid)
         if self._pay_again and paid.outcome == "lost":
@@ -552,7 +556,7 @@ class Batch:
     async def _settle_folder(self, folder: str) -> None:
         """Make the name of a folder of pictures durable, before the ledger says of any that it is there."""
         if folder not in self._durable:
-            await asyncio.to_thread(make_durable, self._folder / folder)
+            await self._aside(make_durable, self._folder / folder)
             self._durable.add(folder)
 
     def _on_lost(self, paid: Paid, problem: BaseException, reason: Problem) -> None:

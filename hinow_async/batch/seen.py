@@ -1,4 +1,4 @@
-"""Which names were there before, in some twenty bytes a name: a `set` of them would take a hundred and more.
+"""Which names were there before, in some ten bytes a name: a `set` of them would take a hundred and more.
 
 A table of 64-bit hashes with open addressing and linear probing. Python's own hashes are keyed anew in each
 process, so that nobody can choose names whose hashes collide; two of a million do with a chance of 3e-8.
@@ -6,7 +6,7 @@ process, so that nobody can choose names whose hashes collide; two of a million 
 
 from __future__ import annotations
 
-from array import array
+import mmap
 from typing import Final
 
 _SMALLEST: Final = 1 << 10
@@ -19,7 +19,7 @@ class Seen:
     """A set of texts that can be added to."""
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * _SMALLEST))  # 0: free
+        self._slots = _free_slots(_SMALLEST)
         self._count = 0
 
     def __len__(self) -> int:
@@ -39,25 +39,34 @@ class Seen:
             return False
         self._slots[place] = mark
         self._count += 1
-        if 3 * self._count > 2 * len(self._slots):
+        if 5 * self._count > 4 * len(self._slots):
             self._grow()
         return True
 
     def _place(self, mark: int) -> int:
         """Return where *mark* lies, or would."""
         slots = self._slots
-        last = len(slots) - 1
-        place = mark & last
+        size = len(slots)
+        place = mark % size
         while (found := slots[place]) and found != mark:
-            place = (place + 1) & last
+            place = (place + 1) % size
         return place
 
     def _grow(self) -> None:
         before = self._slots
-        self._slots = array("Q", bytes(2 * 8 * len(before)))
+        self._slots = _free_slots(len(before) * 3 // 2)
         for mark in before:
             if mark:
                 self._slots[self._place(mark)] = mark
+
+
+def _free_slots(count: int) -> memoryview:
+    """Return so many zeros of 64 bits, which stand for free slots.
+
+    They are mapped, so that a table that was outgrown goes back to the system: as a hole among other blocks it
+    would count as memory of the process for good. A copy, for else a forked child would write into ours.
+    """
+    return memoryview(mmap.mmap(-1, 8 * count, access=mmap.ACCESS_COPY)).cast("Q")
 
 
 def _mark(text: str) -> int:
