@@ -101,15 +101,19 @@ async def _bare(base: str, items: int) -> float:
 
 def without_download() -> None:
     """Have pictures claimed to be kept as soon as their names are recorded."""
-    from hinow_async import GeneratedImage, SavedImage
-    from hinow_async._download import Downloader
+    from hinow_async import GeneratedImage
+    from hinow_async._download import Downloader, Kept
 
-    async def save(
+    async def keep(
         self: Any, image: GeneratedImage, directory: Path, stem: str, *, placing: Any, **_: Any
-    ) -> SavedImage:
-        path = directory / f"{stem}-{image.index}.png"
-        saved = SavedImage(path, image.index, "0" * 64, 4096, "png", 64, 64)
-        await self._threads.run(placing, saved)
-        return saved
+    ) -> Kept:
+        if directory not in made:
+            made.add(directory)
+            await self._threads.run(partial(directory.mkdir, parents=True, exist_ok=True))
+        kept = Kept(f"{stem}-{image.index}.png", image.index, "0" * 64, 4096, "png", 64, 64)
+        await self._threads.run(placing, kept)
+        return kept
 
-    Downloader.save = save  # type: ignore[method-assign]
+    made: set[Path] = set()
+
+    Downloader.keep = keep  # type: ignore[method-assign]

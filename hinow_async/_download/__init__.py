@@ -2,6 +2,7 @@
 
 from hinow_async._download.checkpoint import sweep
 from hinow_async._download.downloader import Downloader
+from hinow_async._download.part import Kept
 from hinow_async._download.transfer import DownloadSessions
 
-__all__ = ["DownloadSessions", "Downloader", "sweep"]
+__all__ = ["DownloadSessions", "Downloader", "Kept", "sweep"]

@@ -19,7 +19,7 @@ import attrs
 
 from hinow_async._download.decode import decode_fully, require_decoder
 from hinow_async._download.folder import Folders
-from hinow_async._download.part import Judge, NotDurableError, Part, Placing
+from hinow_async._download.part import Judge, Kept, NotDurableError, Part, Placing
 from hinow_async._download.transfer import BLOCK, DownloadSessions, Piece, Transfer
 from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityError
 from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
@@ -165,8 +165,39 @@ class Downloader:
         overwrite: bool = False,
         asked: ImageFormat | None = None,
         on_progress: Progress | None = None,
-        placing: Placing | None = None,
     ) -> SavedImage:
+        """Keep a picture, as `keep` does, and return it as users see it."""
+        kept = await self.keep(
+            image,
+            directory,
+            stem,
+            exempt=exempt,
+            overwrite=overwrite,
+            asked=asked,
+            on_progress=on_progress,
+        )
+        return SavedImage(
+            directory / kept.name,
+            kept.index,
+            kept.sha256,
+            kept.size_bytes,
+            kept.format,
+            kept.width,
+            kept.height,
+        )
+
+    async def keep(
+        self,
+        image: GeneratedImage,
+        directory: Path,
+        stem: str,
+        *,
+        exempt: frozenset[Origin] = frozenset(),
+        overwrite: bool = False,
+        asked: ImageFormat | None = None,
+        on_progress: Progress | None = None,
+        placing: Placing | None = None,
+    ) -> Kept:
         """Write a picture to `<stem>-<index>.<ext>` in *directory*: hashed, checked, durable, in one step.
 
         Args:
@@ -183,15 +214,15 @@ class Downloader:
             DownloadError: it cannot be had whole, with `.url` (without its query) and `.path`.
             OSError: it cannot be kept.
         """
-        job = _Job(image, Path(directory), stem, exempt, overwrite, _guarded(on_progress), placing)
+        job = _Job(image, directory, stem, exempt, overwrite, _guarded(on_progress), placing)
         async with self._slot():
             try:
-                saved = await self._save(job)
+                kept = await self._keep(job)
             except DownloadError as error:
-                error.path = job.directory / f"{stem}-{image.index}"
+                error.path = directory / f"{stem}-{image.index}"
                 raise
-        self._compare(asked, saved)
-        return saved
+        self._compare(asked, kept)
+        return kept
 
     async def read(self, image: GeneratedImage, *, exempt: frozenset[Origin] = frozenset()) -> bytes:
         """Return a picture's bytes, checked to be a whole picture.
@@ -233,16 +264,16 @@ class Downloader:
 
     # --- the three ways -----------------------------------------------------------------------------------
 
-    async def _save(self, job: _Job) -> SavedImage:
+    async def _keep(self, job: _Job) -> Kept:
         with contextlib.suppress(NotDurableError):
-            return await self._save_once(job)
+            return await self._keep_once(job)
         try:
-            return await self._save_once(job)
+            return await self._keep_once(job)
         except NotDurableError as error:
             problem = error.__cause__ or error
         raise problem
 
-    async def _save_once(self, job: _Job) -> SavedImage:
+    async def _keep_once(self, job: _Job) -> Kept:
         if self._pid != os.getpid():  # a forked child, in which nobody would unlock its parent's folders
             self._folders, self._pid = Folders(), os.getpid()
         part = Part(
@@ -255,9 +286,9 @@ class Downloader:
         )
         has_ended = False
         try:
-            saved = await self._fill(part, job)
+            kept = await self._fill(part, job)
             has_ended = True
-            return saved
+            return kept
         finally:
             if not has_ended:
                 # In its thread, whatever becomes of the waiting, and after all that is under way there.
@@ -266,11 +297,11 @@ class Downloader:
                 with anyio.move_on_after(_CLEANING, shield=True):
                     await asyncio.wait({discarding})
 
-    async def _fill(self, part: Part, job: _Job) -> SavedImage:
+    async def _fill(self, part: Part, job: _Job) -> Kept:
         def write(piece: Piece) -> asyncio.Future[None]:
             return self._threads.run(part.write, piece, transfer.version)
 
-        def finish(last: Piece | None) -> asyncio.Future[SavedImage]:
+        def finish(last: Piece | None) -> asyncio.Future[Kept]:
             return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite, placing=job.placing))
 
         if job.image.url is None:
@@ -344,12 +375,12 @@ class Downloader:
             self._judge(io.BytesIO(data), facts)
         return data
 
-    def _compare(self, asked: str | None, saved: SavedImage) -> None:
-        if asked is None or asked == saved.format or (asked, saved.format) in self._warned:
+    def _compare(self, asked: str | None, kept: Kept) -> None:
+        if asked is None or asked == kept.format or (asked, kept.format) in self._warned:
             return
-        self._warned.add((asked, saved.format))
+        self._warned.add((asked, kept.format))
         logger.warning(
-            "%s was asked for and %s came: pictures are saved under their true extension", asked, saved.format
+            "%s was asked for and %s came: pictures are saved under their true extension", asked, kept.format
         )
 
 

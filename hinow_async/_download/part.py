@@ -23,14 +23,33 @@ import attrs
 from hinow_async._download import checkpoint
 from hinow_async._download.folder import NEW, Folder, Folders, claim, is_same, sync_file
 from hinow_async._download.transfer import Piece, Version
-from hinow_async._models.images import SavedImage
+from hinow_async._models.images import ImageFormat
 from hinow_async._protocol.names import extension, numbered
 from hinow_async._protocol.pictures import PictureCheck, PictureFacts
 
 CHECKPOINT: Final = 1.0
 """Seconds between two state files. Most pictures are there sooner, and never get one."""
 
-Placing = Callable[[SavedImage], None]
+
+@attrs.frozen
+class Kept:
+    """A picture in its folder.
+
+    Not a `SavedImage` with its path: `pathlib` interns each name, and the table of all interned strings,
+    copied now and then in whichever thread, is most of what a long batch's memory would grow by.
+    """
+
+    name: str
+    """Of the file."""
+    index: int
+    sha256: str
+    size_bytes: int
+    format: ImageFormat
+    width: int
+    height: int
+
+
+Placing = Callable[[Kept], None]
 """Is told, in a thread, what a file that is whole and durable is about to be called; may block, and raise."""
 
 Judge = Callable[[IO[bytes], PictureFacts], None]
@@ -112,7 +131,7 @@ class Part:
             self._append(piece)
             self._note(version)
 
-    def finish(self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None) -> SavedImage:
+    def finish(self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None) -> Kept:
         """Append the *last* bytes, judge the whole, make it durable and give it its name.
 
         An occupied name is left alone: a file with the same bytes is adopted, else the next number is tried.
@@ -127,7 +146,7 @@ class Part:
             if last is not None:
                 self._append(last)
             facts = self._check.finish()
-            folder, digest = self._folder, self._hash.hexdigest()
+            folder = self._folder
             if folder is None:
                 raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
             if self._judge is not None:
@@ -135,13 +154,10 @@ class Part:
                     file.seek(0)
                     self._judge(file, facts)
             self._seal()
-            made = SavedImage(
-                self._directory, self._index, digest, self._size, facts.format, facts.width, facts.height
-            )
-            saved = self._settle(folder, made, placing, overwrite=overwrite)
+            kept = self._settle(folder, facts, placing, overwrite=overwrite)
             folder.sync()
             self._give_up()
-            return saved
+            return kept
 
     def discard(self) -> None:
         """Remove the temporary file, if it is there."""
@@ -199,17 +215,18 @@ class Part:
             raise NotDurableError from error
 
     def _settle(
-        self, folder: Folder, made: SavedImage, placing: Placing | None, *, overwrite: bool
-    ) -> SavedImage:
-        for name in _names(self._stem, self._index, extension(made.format)):
-            saved = attrs.evolve(made, path=self._directory / name)
+        self, folder: Folder, facts: PictureFacts, placing: Placing | None, *, overwrite: bool
+    ) -> Kept:
+        digest, size = self._hash.hexdigest(), self._size
+        for name in _names(self._stem, self._index, extension(facts.format)):
+            kept = Kept(name, self._index, digest, size, facts.format, facts.width, facts.height)
             if placing is not None:
-                placing(saved)
+                placing(kept)
             if overwrite:
                 folder.replace(self._name, name)
-                return saved
-            if claim(folder, self._name, name) or is_same(folder, name, made.sha256, made.size_bytes):
-                return saved
+                return kept
+            if claim(folder, self._name, name) or is_same(folder, name, digest, size):
+                return kept
         raise AssertionError("names never end")
 
     def _give_up(self) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-
 Aside = Callable[..., asyncio.Future[Any]]
 """Calls a function, given with its arguments, in the thread."""
 

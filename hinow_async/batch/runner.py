@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeGuard
 
@@ -24,10 +25,10 @@ import attrs
 from hinow_async._budget import exact
 from hinow_async._call import CallOptions
 from hinow_async._client import AsyncHinow
-from hinow_async._download import sweep
+from hinow_async._download import Kept, sweep
 from hinow_async._download.folder import make_durable, sync
 from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
-from hinow_async._models.images import GeneratedImage, ImageResult, SavedImage
+from hinow_async._models.images import GeneratedImage, ImageResult
 from hinow_async._options import RetryPolicy
 from hinow_async._protocol.failures import printable
 from hinow_async._resources.base import UNSET, call_options
@@ -37,6 +38,7 @@ from hinow_async._resources.many import Item as Place
 from hinow_async.batch import ledger as ledgers
 from hinow_async.batch.aside import Aside, own_thread
 from hinow_async.batch.finishing import Outlook, outlook
+from hinow_async.batch.haul import Haul
 from hinow_async.batch.ledger import Ledger, Problem
 from hinow_async.batch.lock import STATE, FolderLock
 from hinow_async.batch.paid import Paid, paid_for
@@ -106,7 +108,7 @@ class Batch:
         self._stream: Stream[None] | None = None
         self._aside: Aside
         self._ledger: Ledger | None = None
-        self._swept: set[str] = set()
+        self._swept: dict[str, Path] = {}
         self._durable: set[str] = set()
         self._stopped: Stopped | None = None
         self._elapsed: float | None = None
@@ -264,7 +266,7 @@ class Batch:
 
     def _sweep_all(self) -> None:
         """Leave no temporary file, also where nothing was to do, nor one that a power cut brings back."""
-        folders = {self._folder / folder for folder in self._swept}
+        folders = set(self._swept.values())
         if self._opened.is_after_crash:
             folders.update(folders_of_pictures(self._folder))
         for folder in folders:
@@ -352,8 +354,8 @@ class Batch:
     async def _sweep_once(self, folder: str) -> None:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
         if folder not in self._swept:
-            self._swept.add(folder)
-            await self._aside(sweep, self._folder / folder)
+            path = self._swept[folder] = self._folder / folder
+            await self._aside(sweep, path)
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -499,53 +501,45 @@ class Batch:
         Returns:
             False: they cannot be had, and are to be paid for again.
         """
-        saves = [asyncio.ensure_future(self._save_one(work, paid, image)) for image in paid.missing]
+        haul = Haul(paid.missing)
         try:
-            if saves:
-                await asyncio.wait(saves)
+            await haul.fetch(partial(self._keep, work, paid))
         except asyncio.CancelledError:
-            for task in saves:
-                task.cancel()
-            await asyncio.wait(saves)
-            await asyncio.shield(self._on_kept(work, paid, saves, asyncio.CancelledError("it was cancelled")))
+            await asyncio.shield(self._on_kept(work, paid, haul))
             raise
-        return await self._on_kept(work, paid, saves, None)
+        return await self._on_kept(work, paid, haul)
 
-    async def _save_one(self, work: Work, paid: Paid, image: GeneratedImage) -> SavedImage:
+    async def _keep(self, work: Work, paid: Paid, image: GeneratedImage) -> KeptFile:
         known = paid.account in self._origins
         origins = (self._origins[paid.account],) if known else self._origins.values()
-        return await self._downloader.save(
+        item = work.item
+        kept = await self._downloader.keep(
             image,
-            self._folder / work.item.folder,
-            work.item.stem,
+            self._swept[item.folder],
+            item.stem,
             exempt=frozenset(origins),
-            asked=work.item.request.output_format,
-            placing=lambda made: self._opened.placing(paid.row, _kept_file(work.item.folder, made)),
+            asked=item.request.output_format,
+            placing=lambda kept: self._opened.placing(paid.row, _kept_file(item.folder, kept)),
         )
+        return _kept_file(item.folder, kept)
 
-    async def _on_kept(
-        self, work: Work, paid: Paid, saves: list[asyncio.Task[SavedImage]], problem: BaseException | None
-    ) -> bool:
+    async def _on_kept(self, work: Work, paid: Paid, haul: Haul) -> bool:
         """Record which pictures are there, and which are paid for and missing."""
-        saved, missing = _sorted(saves)
-        problem = problem or next((error for error in missing if error is not None), None)
-        if not missing:
-            problem = None
+        problem = haul.problem
         if self._pay_again and work.verdict == "fetch" and isinstance(problem, DownloadError):
             return False
         reason: Problem | None = None
         if problem is not None:
             reason = _problem(type(problem).__name__, str(problem), "lost")
         try:
-            files = [_kept_file(work.item.folder, image) for image in saved]
-            if files or paid.adopted:
+            if haul.files or paid.adopted:
                 await self._settle_folder(work.item.folder)
-            await self._opened.kept(paid.row, [*paid.adopted, *files], paid.bought, reason)
+            await self._opened.kept(paid.row, [*paid.adopted, *haul.files], paid.bought, reason)
         except OSError as error:
             problem, reason = error, _problem(type(error).__name__, str(error), "lost")
-        self._tally.images += len(saved)
-        self._images_there += len(saved)
-        self._tally.bytes += sum(image.size_bytes for image in saved)
+        self._tally.images += len(haul.files)
+        self._images_there += len(haul.files)
+        self._tally.bytes += sum(file.size for file in haul.files)
         if reason is None or problem is None:
             self._tally.saved += 1
             self._rules.on_saved()
@@ -678,26 +672,14 @@ def _remove_traces(folder: Path) -> None:
         folder.rmdir()
 
 
-def _sorted(saves: list[asyncio.Task[SavedImage]]) -> tuple[list[SavedImage], list[BaseException | None]]:
-    """Return what was saved, and what was in the way of the others; None where that was a cancel."""
-    saved, missing = [], []
-    for task in saves:
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled() or error is not None:
-            missing.append(error)
-        else:
-            saved.append(task.result())
-    return saved, missing
-
-
-def _kept_file(folder: str, image: SavedImage) -> KeptFile:
+def _kept_file(folder: str, kept: Kept) -> KeptFile:
     return KeptFile(
-        image.index,
-        f"{folder}/{image.path.name}",
-        image.sha256,
-        image.size_bytes,
-        image.width,
-        image.height,
+        kept.index,
+        f"{folder}/{kept.name}",
+        kept.sha256,
+        kept.size_bytes,
+        kept.width,
+        kept.height,
         is_saved=True,
     )
 

@@ -63,8 +63,8 @@ class Seen:
 def _free_slots(count: int) -> memoryview:
     """Return so many zeros of 64 bits, which stand for free slots.
 
-    They are mapped, so that a table that was outgrown goes back to the system: as a hole among other blocks it
-    would count as memory of the process for good. A copy, for else a forked child would write into ours.
+    They are mapped, so that a table that was outgrown goes back to the system: as a hole among other blocks
+    it would count as memory of the process for good. A copy, for else a forked child would write into ours.
     """
     return memoryview(mmap.mmap(-1, 8 * count, access=mmap.ACCESS_COPY)).cast("Q")
 
