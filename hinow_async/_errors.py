@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hinow_async._models.calls import CallRecord
-    from hinow_async._models.chat import ChatCompletion
     from hinow_async._models.images import SavedImage
 
 Outcome = Literal["not_sent", "refused", "unknown"]
@@ -48,8 +47,12 @@ class APIError(HinowError):
     """What the call did: attempts, times, unknown outcomes. None where there was no call to record."""
     outcome: Outcome
     """`not_sent` and `refused` cost nothing; `unknown` may have been billed."""
-    partial: ChatCompletion | None
-    """What a stream had brought before it failed, put together; None where nothing had begun."""
+    partial: Any
+    """What a stream had brought before it failed, put together; None where nothing had begun.
+
+    A `ChatCompletion`; of `Hinow` its twin without `await`, `hinow_async.sync.ChatCompletion`. The same
+    errors serve both, so that no one type would be true; `stream.partial` is the same value, and has it.
+    """
 
     def __init__(
         self,

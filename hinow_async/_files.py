@@ -1,4 +1,4 @@
-"""Opening what lies in a folder that anybody may have put there: plain files alone, never through a link.
+"""Folders to write to, and opening what anybody may have put there: plain files alone, through no link.
 
 Everything in here blocks.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -19,6 +20,18 @@ LOOK: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
 NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | GUARDS
 
 _HAS_DIR_FD: Final = os.open in os.supports_dir_fd
+
+
+def writable_folder(directory: str | os.PathLike[str]) -> Path:
+    """Make the folder if need be, and find out whether files can be put into it.
+
+    Raises:
+        OSError: it is a file, or cannot be written to.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 def open_plain(path: Path) -> IO[bytes]:

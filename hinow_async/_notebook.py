@@ -13,9 +13,11 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sized
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from hinow_async._models.images import ImageOutcome, OnProgress
+from hinow_async._models.images import OnProgress
+
+O = TypeVar("O")  # noqa: E741 - an outcome
 
 _log = logging.getLogger("hinow_async")
 
@@ -119,13 +121,11 @@ class ManyBar:
         self._shown_at = 0.0
         self._bar: Bar | None = Bar()
 
-    def watch(
-        self, make: Callable[[int, Any, Any], Awaitable[ImageOutcome]]
-    ) -> Callable[[int, Any, Any], Awaitable[ImageOutcome]]:
+    def watch(self, make: Callable[[int, Any, Any], Awaitable[O]]) -> Callable[[int, Any, Any], Awaitable[O]]:
         """Begin to show; return *make* with its outcomes counted."""
         self._show()
 
-        async def counted(index: int, item: Any, state: Any) -> ImageOutcome:
+        async def counted(index: int, item: Any, state: Any) -> O:
             outcome = await make(index, item, state)
             self._count(outcome)
             return outcome
@@ -137,7 +137,7 @@ class ManyBar:
         self._total = self._done if self._total is None else self._total
         self._show()
 
-    def _count(self, outcome: ImageOutcome) -> None:
+    def _count(self, outcome: Any) -> None:
         self._done += 1
         self._failed += outcome.error is not None
         self._pictures += len(outcome.saved)

@@ -334,13 +334,15 @@ def new_chunk(  # noqa: PLR0917 - names would cost half of what this saves
 
 @attrs.frozen(kw_only=True)
 class ChatOutcome:
-    """What became of one request of `create_many`: it carries *result* or *error*."""
+    """What became of one request of `create_many`; it may carry *result*, *saved* and *error* together."""
 
     index: int
     """The request's position in the source, from 0."""
     request: ChatRequest
     result: ChatCompletion | None = None
-    error: HinowError | ValueError | None = None
+    saved: tuple[SavedImage, ...] = ()
+    """The files, where `save_to` was given."""
+    error: HinowError | OSError | ValueError | None = None
 
     def unwrap(self) -> ChatCompletion:
         """Return the result, or raise the error."""

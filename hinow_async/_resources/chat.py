@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -10,12 +11,12 @@ import attrs
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import HinowError
 from hinow_async._models.chat import CHAT_OPTIONS, ChatCompletion, ChatOutcome, ChatRequest, Message
-from hinow_async._models.images import ImageDoor
 from hinow_async._pool import Sizes
 from hinow_async._protocol import chat_wire, json
 from hinow_async._resources.attachments import attached
 from hinow_async._resources.base import UNSET, CallDefaults, Runtime, call_options
-from hinow_async._resources.many import Item, Outcomes, Stream
+from hinow_async._resources.many import Item, Outcomes
+from hinow_async._resources.outcomes import Keeper, KeepingDoor, outcomes
 from hinow_async._resources.streams import ChatStream, OpeningStream
 from hinow_async._streaming import StreamCall
 
@@ -48,7 +49,7 @@ class ChatOptions(TypedDict, total=False):
 class Completions:
     """`client.chat.completions`."""
 
-    def __init__(self, runtime: Runtime, defaults: CallDefaults, door: ImageDoor) -> None:
+    def __init__(self, runtime: Runtime, defaults: CallDefaults, door: KeepingDoor) -> None:
         self._runtime = runtime
         self._defaults = defaults
         self._door = door
@@ -148,6 +149,7 @@ class Completions:
         requests: Iterable[Messages | ChatRequest] | AsyncIterable[Messages | ChatRequest],
         *,
         model: str = UNSET,
+        save_to: str | os.PathLike[str] | None = None,
         ordered: bool = False,
         timeout: float | None = UNSET,
         headers: Mapping[str, str] | None = None,
@@ -161,11 +163,14 @@ class Completions:
             requests: Requests, or with *model* also prompts or messages, from any iterable; pulled no
                 further than the work needs.
             model: Id with its namespace, for all that name none.
+            save_to: A folder for the pictures of the answers, named `<position, six digits>-<index>.<ext>`.
+                In a notebook, progress is then shown.
             ordered: Keep the order of the source.
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
         options = call_options(self._defaults, timeout, None, headers)
+        keeper = Keeper(self._door, save_to)
 
         async def make(index: int, item: Any, state: Item) -> ChatOutcome:
             request = item if isinstance(item, ChatRequest) else _given(item, {"model": model})
@@ -173,15 +178,11 @@ class Completions:
                 result = await self.run(request, attrs.evolve(options, watcher=state))
             except (HinowError, ValueError) as error:
                 return ChatOutcome(index=index, request=request, error=error)
-            return ChatOutcome(index=index, request=request, result=result)
+            saved, problem = await keeper.keep(index, result, state)
+            return ChatOutcome(index=index, request=request, result=result, saved=saved, error=problem)
 
-        async def open_stream() -> Stream[ChatOutcome]:
-            await self._runtime.enter()
-            limiter = self._runtime.engine.limiter
-            ceiling = sum(account.max_in_flight for account in limiter.accounts)
-            return Stream(requests, make, lambda: limiter.limit, ceiling, ordered=ordered)
-
-        return Outcomes(open_stream, "client.chat.completions.create_many")
+        name = "client.chat.completions.create_many"
+        return outcomes(self._runtime, requests, make, keeper, ordered=ordered, name=name)
 
     async def run(self, request: ChatRequest, options: CallOptions) -> ChatCompletion:
         """Make the call of a checked request, whole (what `create_many` builds on)."""
@@ -210,7 +211,7 @@ class Completions:
 class Chat:
     """`client.chat`."""
 
-    def __init__(self, runtime: Runtime, defaults: CallDefaults, door: ImageDoor) -> None:
+    def __init__(self, runtime: Runtime, defaults: CallDefaults, door: KeepingDoor) -> None:
         self.completions = Completions(runtime, defaults, door)
         """`client.chat.completions`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
@@ -24,6 +23,7 @@ import attrs
 from hinow_async._call import Call, CallOptions, Plan
 from hinow_async._errors import DownloadError, HinowError
 from hinow_async._figures import MOST
+from hinow_async._files import writable_folder
 from hinow_async._models.display import make_small, remember
 from hinow_async._models.images import (
     PARAMETERS,
@@ -42,7 +42,7 @@ from hinow_async._models.known import (
     Quality,
     Resolution,
 )
-from hinow_async._notebook import is_notebook, many_bar, saving_bar
+from hinow_async._notebook import is_notebook, saving_bar
 from hinow_async._pool import Sizes
 from hinow_async._protocol import json, wire
 from hinow_async._protocol.names import file_stem, safe_name
@@ -57,7 +57,8 @@ from hinow_async._resources.base import (
 
 if TYPE_CHECKING:
     from hinow_async._models.chat import ChatCompletion
-    from hinow_async._resources.many import Item, Outcomes, Stream
+    from hinow_async._resources.many import Item, Outcomes
+    from hinow_async._resources.outcomes import Keeper
 
 SIZES = Sizes(of_success=512 * 2**20, of_error=64 * 2**20)
 """Pictures may come inline, as base64."""
@@ -183,18 +184,6 @@ class _Meter:
         self._report(sum(done for done, _ in self._seen.values()), sum(totals) if is_known else None)
 
 
-def writable_folder(directory: str | os.PathLike[str]) -> Path:
-    """Make the folder if need be, and find out whether files can be put into it.
-
-    Raises:
-        OSError: it is a file, or cannot be written to.
-    """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        return folder
-
-
 def _place(
     result: ImageResult | ChatCompletion, directory: str | os.PathLike[str], name: str | None
 ) -> tuple[Path, str]:
@@ -218,10 +207,9 @@ def _stem(result: ImageResult | ChatCompletion, name: str | None) -> str:
 class OutcomeMaker:
     """Makes the outcome of one item of `generate_many`."""
 
-    def __init__(self, images: Images, door: Door, folder: Path | None, options: CallOptions) -> None:
+    def __init__(self, images: Images, keeper: Keeper, options: CallOptions) -> None:
         self._images = images
-        self._door = door
-        self._folder = folder
+        self._keeper = keeper
         self._extras = options
 
     async def make(self, index: int, item: Any, state: Item) -> ImageOutcome:
@@ -235,24 +223,8 @@ class OutcomeMaker:
             result = await self._images.run(request, attrs.evolve(self._extras, watcher=state))
         except (HinowError, ValueError) as error:
             return ImageOutcome(index=index, request=request, error=error)
-        if self._folder is None:
-            return ImageOutcome(index=index, request=request, result=result)
-        return await self._save(index, request, result, state, self._folder)
-
-    async def _save(
-        self, index: int, request: ImageRequest, result: ImageResult, state: Item, folder: Path
-    ) -> ImageOutcome:
-        try:
-            saved = await self._door.keep(result, folder, f"{index:06d}")
-        except DownloadError as error:
-            return ImageOutcome(
-                index=index, request=request, result=result, saved=tuple(error.saved), error=error
-            )
-        except OSError as error:
-            # The disk will take the next picture no more than this one: pay for no more.
-            state.stop(error)
-            return ImageOutcome(index=index, request=request, result=result, error=error)
-        return ImageOutcome(index=index, request=request, result=result, saved=saved)
+        saved, problem = await self._keeper.keep(index, result, state)
+        return ImageOutcome(index=index, request=request, result=result, saved=saved, error=problem)
 
 
 class Images:
@@ -363,27 +335,18 @@ class Images:
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
-        from hinow_async._resources.many import Outcomes, Stream  # noqa: PLC0415 - not for a single picture
+        from hinow_async._resources.outcomes import Keeper, outcomes  # noqa: PLC0415 - not for a single one
 
-        options = call_options(self._defaults, timeout, None, headers)
-        bar = None if save_to is None else many_bar(requests)
-
-        async def open_stream() -> Stream[ImageOutcome]:
-            await self._runtime.enter()
-            folder = None if save_to is None else await anyio.to_thread.run_sync(writable_folder, save_to)
-            if folder is not None:
-                _ = self._runtime.downloader  # made now: what could go wrong with it comes before the money
-            limiter = self._runtime.engine.limiter
-            make = OutcomeMaker(self, self._door, folder, options).make
-            return Stream(
-                requests,
-                make if bar is None else bar.watch(make),
-                lambda: limiter.limit,
-                sum(account.max_in_flight for account in limiter.accounts),
-                ordered=ordered,
-            )
-
-        return Outcomes(open_stream, "client.images.generate_many", on_left=None if bar is None else bar.end)
+        keeper = Keeper(self._door, save_to)
+        maker = OutcomeMaker(self, keeper, call_options(self._defaults, timeout, None, headers))
+        return outcomes(
+            self._runtime,
+            requests,
+            maker.make,
+            keeper,
+            ordered=ordered,
+            name="client.images.generate_many",
+        )
 
     async def save(
         self,

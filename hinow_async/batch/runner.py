@@ -28,11 +28,11 @@ from hinow_async._client import AsyncHinow
 from hinow_async._download import Kept, sweep
 from hinow_async._download.folder import make_durable, sync
 from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
+from hinow_async._files import writable_folder
 from hinow_async._models.images import GeneratedImage, ImageResult
 from hinow_async._options import RetryPolicy
 from hinow_async._protocol.failures import printable
 from hinow_async._resources.base import UNSET, call_options
-from hinow_async._resources.images import writable_folder
 from hinow_async._resources.many import END, Stream
 from hinow_async._resources.many import Item as Place
 from hinow_async.batch import ledger as ledgers

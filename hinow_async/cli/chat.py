@@ -11,9 +11,9 @@ import attrs
 
 from hinow_async._client import AsyncHinow
 from hinow_async._errors import ConfigurationError
+from hinow_async._files import writable_folder
 from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
 from hinow_async._models.images import SavedImage
-from hinow_async._resources.images import writable_folder
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
 from hinow_async.cli.screen import Screen

@@ -10,8 +10,8 @@ import attrs
 
 from hinow_async._client import AsyncHinow
 from hinow_async._errors import ConfigurationError
+from hinow_async._files import writable_folder
 from hinow_async._models.images import ImageRequest, ImageResult, SavedImage
-from hinow_async._resources.images import writable_folder
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
 from hinow_async.cli.progress import OnePrompt, shown

@@ -326,6 +326,7 @@ class Completions:
         requests: Iterable[Messages | ChatRequest],
         *,
         model: str = UNSET,
+        save_to: str | os.PathLike[str] | None = None,
         ordered: bool = False,
         timeout: float | None = UNSET,
         headers: Mapping[str, str] | None = None,
@@ -339,13 +340,15 @@ class Completions:
             requests: Requests, or with *model* also prompts or messages, from any iterable; pulled no
                 further than the work needs.
             model: Id with its namespace, for all that name none.
+            save_to: A folder for the pictures of the answers, named `<position, six digits>-<index>.<ext>`.
+                In a notebook, progress is then shown.
             ordered: Keep the order of the source.
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
         source = pulled(requests)
         outcomes = self._inner.create_many(
-            source, model=model, ordered=ordered, timeout=timeout, headers=headers
+            source, model=model, save_to=save_to, ordered=ordered, timeout=timeout, headers=headers
         )
         return Outcomes(self._portal, source, outcomes, ChatOutcome)
 

@@ -11,6 +11,7 @@ from hinow_async import (
     ConfigurationError,
     Limits,
     RetryPolicy,
+    URLExpiredError,
 )
 from hinow_async.sandbox import Fault
 
@@ -115,3 +116,38 @@ async def test_outcomes_are_entered_first(client):
     outcomes = client.chat.completions.create_many(requests(1))
     with pytest.raises(ConfigurationError, match="create_many"):
         aiter(outcomes)
+
+
+async def test_pictures_of_answers_are_saved_under_their_position(client, tmp_path):
+    """As `generate_many` names them; an answer without pictures has no files."""
+    drawn = [ChatRequest(f"Draw {number}", model="openai/gpt-image-2-2026-04-21") for number in range(2)]
+
+    outcomes = await collect(
+        client, [drawn[0], *requests(1), drawn[1]], save_to=tmp_path / "new", ordered=True
+    )
+
+    names = [[saved.path.name for saved in outcome.saved] for outcome in outcomes]
+    assert names == [["000000-0.png"], [], ["000002-0.png"]]
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["000000-0.png", "000002-0.png"]
+
+
+async def test_a_picture_that_cannot_be_saved_is_an_outcome_with_its_answer(client, sandbox, tmp_path):
+    """`result` and `error` together: it was paid for."""
+    sandbox.change(faults=[Fault(path="files", status=404)])
+
+    (outcome,) = await collect(client, ["Draw"], model="openai/gpt-image-2-2026-04-21", save_to=tmp_path)
+
+    assert len(outcome.result.images) == 1
+    assert type(outcome.error) is URLExpiredError
+    assert outcome.saved == ()
+
+
+async def test_a_folder_that_cannot_be_written_to_sends_nothing(client, sandbox, tmp_path):
+    """It is found out before anything is paid for."""
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(OSError, match="file"):
+        await collect(client, requests(3), save_to=tmp_path / "file")
+
+    assert sandbox.billing.received == 0

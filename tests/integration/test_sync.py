@@ -251,8 +251,13 @@ def test_a_stream_that_fails_keeps_what_had_come(connect, server, tmp_path):
         assert error.partial.save(tmp_path) == ()
 
 
-def test_many_chats_are_answered(client):
-    """As many pictures are made."""
+def test_many_chats_are_answered(client, tmp_path):
+    """As many pictures are made, and those of the answers saved."""
+    with client.chat.completions.create_many(
+        ["Draw"], model="openai/gpt-image-2-2026-04-21", save_to=tmp_path
+    ) as outcomes:
+        (drawn,) = outcomes
+    assert [saved.path.name for saved in drawn.saved] == ["000000-0.png"]
     with client.chat.completions.create_many(["One", "Two"], model="hinow/himax", ordered=True) as outcomes:
         replies = [outcome.unwrap() for outcome in outcomes]
     assert {type(reply) for reply in replies} == {ChatCompletion}

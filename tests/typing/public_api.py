@@ -139,9 +139,10 @@ async def streams(client: AsyncHinow) -> None:
     is_streamed = bool(stream.partial.text)
     either = await client.chat.completions.create("Hi", model="hinow/himax", stream=is_streamed)
     assert_type(either, ChatCompletion | ChatStream)
-    async with client.chat.completions.create_many(["Hi"], model="hinow/himax", ordered=True) as outcomes:
+    async with client.chat.completions.create_many(["Hi"], model="hinow/himax", save_to="out") as outcomes:
         async for outcome in outcomes:
             assert_type(outcome, ChatOutcome)
+            assert_type(outcome.saved, tuple[SavedImage, ...])
             assert_type(outcome.unwrap(), ChatCompletion)
 
 
@@ -199,6 +200,19 @@ def chats_without_await(client: Hinow) -> None:
         assert_type(next(outcomes), sync.ChatOutcome)
 
 
+def failures_without_await(client: Hinow) -> None:
+    """What a stream had brought can be used as it is."""
+    try:
+        client.chat.completions.create("Hi", model="hinow/himax")
+    except APIError as error:
+        partial: sync.ChatCompletion | None = error.partial
+        if partial is not None:
+            assert_type(partial.text, str)
+            assert_type(partial.save("out"), tuple[SavedImage, ...])
+        for picture in error.partial.save("out"):
+            print(picture.path)
+
+
 async def failures(client: AsyncHinow) -> None:
     """What a handler may read."""
     try:
@@ -212,7 +226,8 @@ async def failures(client: AsyncHinow) -> None:
     except APIError as error:
         assert_type(error.outcome, Literal["not_sent", "refused", "unknown"])
         assert_type(error.call, CallRecord | None)
-        assert_type(error.partial, ChatCompletion | None)
+        partial: ChatCompletion | None = error.partial
+        assert_type(partial.text if partial else "", str)
     except BudgetExceededError as error:
         assert_type(error.left, Decimal)
     except DownloadError as error:
