@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         Message,
         Usage,
     )
+    from hinow_async._models.comparison import ImageComparison
     from hinow_async._models.stats import AccountStats, ClientStats
     from hinow_async._resources.streams import ChatStream
     from hinow_async.sync.client import Hinow
@@ -100,6 +101,7 @@ __all__ = [
     "GeneratedImage",
     "Hinow",
     "HinowError",
+    "ImageComparison",
     "ImageOutcome",
     "ImageRequest",
     "ImageResult",
@@ -139,6 +141,7 @@ _HOMES = {
         "Message",
         "Usage",
     ),
+    "_models.comparison": ("ImageComparison",),
     "_models.stats": ("AccountStats", "ClientStats"),
     "_resources.streams": ("ChatStream",),
     "sync.client": ("Hinow",),

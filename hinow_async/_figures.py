@@ -41,15 +41,21 @@ def figures(shown: Sequence[Figure], total: int | None = None) -> str:
         shown: The first ones.
         total: How many there are, where not all are in *shown*.
     """
-    left, pieces = MOST_CHARACTERS, []
-    for figure in shown[:MOST]:
-        fits = figure.uri is not None and len(figure.uri) <= left
-        left -= len(figure.uri or "") if fits else 0
-        pieces.append(_figure(figure if fits else attrs.evolve(figure, uri=None), is_alone=len(shown) == 1))
+    pieces = [_figure(figure, is_alone=len(shown) == 1) for figure in bounded(shown)]
     more = (len(shown) if total is None else total) - len(pieces)
     if more > 0:
         pieces.append(f"<p>and {more:,} more</p>")
     return f"<div>{''.join(pieces)}</div>" if pieces else ""
+
+
+def bounded(shown: Sequence[Figure]) -> list[Figure]:
+    """Return as many as one output has; those that would make it too large are only named."""
+    left, kept = MOST_CHARACTERS, []
+    for figure in shown[:MOST]:
+        fits = figure.uri is not None and len(figure.uri) <= left
+        left -= len(figure.uri or "") if fits else 0
+        kept.append(figure if fits else attrs.evolve(figure, uri=None))
+    return kept
 
 
 def paragraph(bold: str, prompt: str) -> str:

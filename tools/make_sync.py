@@ -27,11 +27,15 @@ PROJECT = Path(__file__).parent.parent
 TARGET = PROJECT / "hinow_async" / "sync"
 
 CLIENT = ("hinow_async._client", "AsyncHinow")
-VALUE_MODULES = ("hinow_async._models.images", "hinow_async._models.chat")
+VALUE_MODULES = (
+    "hinow_async._models.images",
+    "hinow_async._models.chat",
+    "hinow_async._models.comparison",
+)
 RESOURCES = "hinow_async._resources"
 BY_HAND = {"Outcomes": "hinow_async.sync.many"}
 """Twins that no rule can make."""
-INTERNAL = {"run"}
+INTERNAL = {"run", "comparing"}
 """Public by their name, but machinery for other rooms."""
 
 HEADER = "# Made by tools/make_sync.py: change what it is made from, and run that again."

@@ -64,9 +64,13 @@ def make_small(picture: Picture) -> None:
 
 def grid(pictures: Sequence[Picture], about: str = "") -> str:
     """Return pictures side by side, as HTML; *about* is their prompt."""
-    first = pictures[:MOST]
-    _wait_for_small([picture for picture in first if picture not in _small])
-    return figures([_figure(picture, about) for picture in first], len(pictures))
+    return figures(figures_of([(picture, about) for picture in pictures[:MOST]]), len(pictures))
+
+
+def figures_of(pictures: Sequence[tuple[Picture, str]]) -> list[Figure]:
+    """Return pictures with their prompts as figures; no longer than `PATIENCE` is waited for them all."""
+    _wait_for_small([picture for picture, _ in pictures if picture not in _small])
+    return [_figure(picture, about) for picture, about in pictures]
 
 
 def _wait_for_small(pictures: Sequence[Picture]) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from hinow_async._models.calls import CallRecord
     from hinow_async._models.chat import ChatCompletion
+    from hinow_async._models.comparison import ImageComparison
 
 OnProgress = Callable[[int, int | None], None]
 """Told bytes done and, where it is known, bytes in all."""
@@ -150,6 +151,15 @@ class ImageDoor(Protocol):
         on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write the pictures of *result* into *directory*."""
+
+    async def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Write the pictures of all cells of *comparison* into *directory*."""
 
     async def read(self, image: GeneratedImage) -> bytes:
         """Return the picture's bytes, checked."""

@@ -21,7 +21,7 @@ import anyio.to_thread
 import attrs
 
 from hinow_async._call import Call, CallOptions, Plan
-from hinow_async._errors import DownloadError, HinowError
+from hinow_async._errors import DownloadError
 from hinow_async._figures import MOST
 from hinow_async._files import writable_folder
 from hinow_async._models.display import make_small, remember
@@ -57,8 +57,9 @@ from hinow_async._resources.base import (
 
 if TYPE_CHECKING:
     from hinow_async._models.chat import ChatCompletion
-    from hinow_async._resources.many import Item, Outcomes
-    from hinow_async._resources.outcomes import Keeper
+    from hinow_async._models.comparison import ImageComparison
+    from hinow_async._resources.comparing import Comparing, Prompts, Variants
+    from hinow_async._resources.many import Outcomes
 
 SIZES = Sizes(of_success=512 * 2**20, of_error=64 * 2**20)
 """Pictures may come inline, as base64."""
@@ -128,6 +129,22 @@ class Door:
             if isinstance(item, BaseException):
                 raise item
         return kept
+
+    async def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Write the pictures of all cells, side by side; see `ImageComparison.save`."""
+        from hinow_async._resources.comparing import save_comparison  # noqa: PLC0415 - few processes compare
+
+        await self._runtime.enter()
+        cells = sum(outcome.result is not None for outcome in comparison.outcomes)
+        return await save_comparison(
+            self, comparison, directory, _Meter(cells, on_progress or saving_bar()).of
+        )
 
     async def read(self, image: GeneratedImage) -> bytes:
         """Fetch one picture into memory, checked."""
@@ -202,29 +219,6 @@ def _stem(result: ImageResult | ChatCompletion, name: str | None) -> str:
     from hinow_async._protocol.chat_wire import chat_request_to_wire  # noqa: PLC0415 - loaded with chats
 
     return file_stem(request.prompt, wire.fingerprint(chat_request_to_wire(request)))
-
-
-class OutcomeMaker:
-    """Makes the outcome of one item of `generate_many`."""
-
-    def __init__(self, images: Images, keeper: Keeper, options: CallOptions) -> None:
-        self._images = images
-        self._keeper = keeper
-        self._extras = options
-
-    async def make(self, index: int, item: Any, state: Item) -> ImageOutcome:
-        """Make the call and save its pictures; a failure is an outcome.
-
-        Raises:
-            ValueError: the item is no request: the source is wrong.
-        """
-        request = as_request(item)
-        try:
-            result = await self._images.run(request, attrs.evolve(self._extras, watcher=state))
-        except (HinowError, ValueError) as error:
-            return ImageOutcome(index=index, request=request, error=error)
-        saved, problem = await self._keeper.keep(index, result, state)
-        return ImageOutcome(index=index, request=request, result=result, saved=saved, error=problem)
 
 
 class Images:
@@ -335,10 +329,14 @@ class Images:
             timeout: Seconds per item, from its pull; None: no deadline.
             headers: Extra headers.
         """
-        from hinow_async._resources.outcomes import Keeper, outcomes  # noqa: PLC0415 - not for a single one
+        from hinow_async._resources.outcomes import (  # noqa: PLC0415 - not for a single picture
+            Keeper,
+            OutcomeMaker,
+            outcomes,
+        )
 
         keeper = Keeper(self._door, save_to)
-        maker = OutcomeMaker(self, keeper, call_options(self._defaults, timeout, None, headers))
+        maker = OutcomeMaker(self.run, keeper, call_options(self._defaults, timeout, None, headers))
         return outcomes(
             self._runtime,
             requests,
@@ -347,6 +345,58 @@ class Images:
             ordered=ordered,
             name="client.images.generate_many",
         )
+
+    async def compare(
+        self,
+        prompts: Prompts,
+        variants: Variants,
+        *,
+        save_to: str | os.PathLike[str] | None = None,
+        timeout: float | None = UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> ImageComparison:
+        """Have each prompt drawn by each variant, to see them side by side.
+
+        All calls run at once, as far as limits and budget allow. One that fails, or that the budget refuses,
+        is an error in its cell; the others go on. Cancelled, it cancels what is under way: with *save_to*
+        the pictures that were there by then are on disk.
+
+        Args:
+            prompts: A prompt or an `ImageRequest`, or a sequence of them: the rows.
+            variants: Model ids, or labels with a model id or with fields of `ImageRequest`, which replace
+                those of the row: the columns. `{"pinned": "openai/gpt-image-2-2026-04-21", "newer, high":
+                {"model": "openai/gpt-image-2", "quality": "high"}}`.
+            save_to: A folder for the pictures, named `<row, three digits>-<label>-<index>.<ext>`. When the
+                disk takes no more, nothing more is sent, and the cells that were not sent say so.
+            timeout: Seconds per call, from when it is its turn to be queued; None: no deadline.
+            headers: Extra headers.
+
+        Returns:
+            The outcomes in their rows and columns: `comparison[0, "pinned"]`.
+
+        Raises:
+            ValueError: a prompt, a label or a value is impossible, or there are none, or a label is there
+                twice (before anything is sent).
+            OSError: the folder cannot be written to (before anything is sent).
+        """
+        comparing = self.comparing(prompts, variants, save_to=save_to, timeout=timeout, headers=headers)
+        return await comparing.run()
+
+    def comparing(
+        self,
+        prompts: Prompts,
+        variants: Variants,
+        *,
+        save_to: Any = None,
+        timeout: Any = UNSET,
+        headers: Any = None,
+    ) -> Comparing:
+        """Prepare a comparison that can be watched and stopped (what the command line builds on)."""
+        from hinow_async._resources.comparing import Comparing, grid  # noqa: PLC0415 - few processes compare
+
+        options = call_options(self._defaults, timeout, None, headers)
+        wanted = grid(prompts, variants)
+        return Comparing(wanted, self.run, options, runtime=self._runtime, door=self._door, save_to=save_to)
 
     async def save(
         self,
@@ -361,6 +411,16 @@ class Images:
         return await self._door.save(
             result, directory, name=name, overwrite=overwrite, on_progress=on_progress
         )
+
+    async def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Save the pictures of a comparison that lost its client; see `ImageComparison.save`."""
+        return await self._door.save_comparison(comparison, directory, on_progress=on_progress)
 
     async def read(self, image: GeneratedImage) -> bytes:
         """Fetch a picture that lost its client into memory; see `GeneratedImage.read`."""
@@ -377,11 +437,6 @@ _NAMES = ("model", *PARAMETERS, "extra")
 def _overridden(request: ImageRequest, *values: Any) -> ImageRequest:
     given = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not UNSET}
     return attrs.evolve(request, **given) if given else request
-
-
-def as_request(item: Any) -> ImageRequest:
-    """Take a prompt for a request."""
-    return item if isinstance(item, ImageRequest) else ImageRequest(item)
 
 
 def image_plan(

@@ -8,10 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio.to_thread
+import attrs
 
-from hinow_async._errors import DownloadError
+from hinow_async._call import CallOptions
+from hinow_async._errors import DownloadError, HinowError
 from hinow_async._files import writable_folder
-from hinow_async._models.images import ImageDoor, ImageResult, SavedImage
+from hinow_async._models.images import (
+    ImageDoor,
+    ImageOutcome,
+    ImageRequest,
+    ImageResult,
+    OnProgress,
+    SavedImage,
+)
 from hinow_async._notebook import many_bar
 from hinow_async._resources.many import Item, Outcomes, Stream
 
@@ -26,7 +35,12 @@ class KeepingDoor(ImageDoor, Protocol):
     """What can also put pictures into a folder that is there."""
 
     async def keep(
-        self, result: ImageResult | ChatCompletion, folder: Path, stem: str
+        self,
+        result: ImageResult | ChatCompletion,
+        folder: Path,
+        stem: str,
+        *,
+        on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write every picture of *result* to `<stem>-<index>.<ext>`."""
 
@@ -86,6 +100,39 @@ class Keeper:
             # The disk will take the next picture no more than this one: pay for no more.
             state.stop(error)
             return (), error
+
+
+class OutcomeMaker:
+    """Makes the outcome of one request for pictures."""
+
+    def __init__(
+        self,
+        run: Callable[[ImageRequest, CallOptions], Awaitable[ImageResult]],
+        keeper: Keeper,
+        options: CallOptions,
+    ) -> None:
+        self._run = run
+        self._keeper = keeper
+        self._options = options
+
+    async def make(self, index: int, item: Any, state: Item) -> ImageOutcome:
+        """Make the call and save its pictures; a failure is an outcome.
+
+        Raises:
+            ValueError: the item is no request: the source is wrong.
+        """
+        request = as_request(item)
+        try:
+            result = await self._run(request, attrs.evolve(self._options, watcher=state))
+        except (HinowError, ValueError) as error:
+            return ImageOutcome(index=index, request=request, error=error)
+        saved, problem = await self._keeper.keep(index, result, state)
+        return ImageOutcome(index=index, request=request, result=result, saved=saved, error=problem)
+
+
+def as_request(item: Any) -> ImageRequest:
+    """Take a prompt for a request."""
+    return item if isinstance(item, ImageRequest) else ImageRequest(item)
 
 
 def outcomes(

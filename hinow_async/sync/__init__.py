@@ -5,7 +5,14 @@
 
 from hinow_async.sync.client import ChatStream, Hinow
 from hinow_async.sync.many import Outcomes
-from hinow_async.sync.values import ChatCompletion, ChatOutcome, GeneratedImage, ImageOutcome, ImageResult
+from hinow_async.sync.values import (
+    ChatCompletion,
+    ChatOutcome,
+    GeneratedImage,
+    ImageComparison,
+    ImageOutcome,
+    ImageResult,
+)
 
 __all__ = [
     "ChatCompletion",
@@ -13,6 +20,7 @@ __all__ = [
     "ChatStream",
     "GeneratedImage",
     "Hinow",
+    "ImageComparison",
     "ImageOutcome",
     "ImageResult",
     "Outcomes",

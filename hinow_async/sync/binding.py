@@ -13,7 +13,14 @@ from hinow_async._models.display import remember, saved_of
 from hinow_async._models.images import OnProgress, SavedImage
 from hinow_async._notebook import is_notebook
 from hinow_async.sync.portal import Portal
-from hinow_async.sync.values import TWINS, ChatCompletion, GeneratedImage, ImageDoor, ImageResult
+from hinow_async.sync.values import (
+    TWINS,
+    ChatCompletion,
+    GeneratedImage,
+    ImageComparison,
+    ImageDoor,
+    ImageResult,
+)
 
 T = TypeVar("T")
 
@@ -47,6 +54,26 @@ class Door:
             )
         finally:
             _remember_as(value, result)  # what was saved before an error, too
+
+    def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Write the pictures of all cells, side by side; see `ImageComparison.save`."""
+        value = plain(comparison)
+        try:
+            made = self._portal.run(
+                lambda: self._door.save_comparison(value, directory, on_progress=on_progress)
+            )
+        finally:
+            for cell, before in zip(value.outcomes, comparison.outcomes, strict=True):
+                _remember_as(cell.result, before.result)
+        pairs = zip(made.outcomes, comparison.outcomes, strict=True)  # what is here has its way to the client
+        cells = (attrs.evolve(before, saved=cell.saved, error=cell.error) for cell, before in pairs)
+        return attrs.evolve(comparison, outcomes=tuple(cells))
 
     def read(self, image: GeneratedImage) -> bytes:
         """Fetch one picture into memory, checked."""
@@ -83,7 +110,7 @@ def plain(value: Any) -> Any:
 
 def _remember_as(value: Any, other: Any) -> None:
     """In a notebook: have *other* show what was saved of *value*."""
-    if is_notebook() and (saved := saved_of(value)):
+    if is_notebook() and value is not None and (saved := saved_of(value)):
         remember(other, saved)
 
 

@@ -22,6 +22,7 @@ from hinow_async._resources.base import UNSET
 from hinow_async._resources.chat import Chat as AsyncChat
 from hinow_async._resources.chat import ChatOptions, Messages
 from hinow_async._resources.chat import Completions as AsyncCompletions
+from hinow_async._resources.comparing import Prompts, Variants
 from hinow_async._resources.images import Images as AsyncImages
 from hinow_async._resources.streams import ChatStream as AsyncChatStream
 from hinow_async._resources.streams import OpeningStream as AsyncOpeningStream
@@ -29,7 +30,14 @@ from hinow_async._secrets import as_secret
 from hinow_async.sync.binding import Door, adapt, twin
 from hinow_async.sync.many import Outcomes, pulled
 from hinow_async.sync.portal import Portal
-from hinow_async.sync.values import ChatCompletion, ChatOutcome, GeneratedImage, ImageOutcome, ImageResult
+from hinow_async.sync.values import (
+    ChatCompletion,
+    ChatOutcome,
+    GeneratedImage,
+    ImageComparison,
+    ImageOutcome,
+    ImageResult,
+)
 
 
 class Images:
@@ -125,6 +133,49 @@ class Images:
         )
         return Outcomes(self._portal, source, outcomes, ImageOutcome)
 
+    def compare(
+        self,
+        prompts: Prompts,
+        variants: Variants,
+        *,
+        save_to: str | os.PathLike[str] | None = None,
+        timeout: float | None = UNSET,
+        headers: Mapping[str, str] | None = None,
+    ) -> ImageComparison:
+        """Have each prompt drawn by each variant, to see them side by side.
+
+        All calls run at once, as far as limits and budget allow. One that fails, or that the budget refuses,
+        is an error in its cell; the others go on. Cancelled, it cancels what is under way: with *save_to*
+        the pictures that were there by then are on disk.
+
+        Args:
+            prompts: A prompt or an `ImageRequest`, or a sequence of them: the rows.
+            variants: Model ids, or labels with a model id or with fields of `ImageRequest`, which replace
+                those of the row: the columns. `{"pinned": "openai/gpt-image-2-2026-04-21", "newer, high":
+                {"model": "openai/gpt-image-2", "quality": "high"}}`.
+            save_to: A folder for the pictures, named `<row, three digits>-<label>-<index>.<ext>`. When the
+                disk takes no more, nothing more is sent, and the cells that were not sent say so.
+            timeout: Seconds per call, from when it is its turn to be queued; None: no deadline.
+            headers: Extra headers.
+
+        Returns:
+            The outcomes in their rows and columns: `comparison[0, "pinned"]`.
+
+        Raises:
+            ValueError: a prompt, a label or a value is impossible, or there are none, or a label is there
+                twice (before anything is sent).
+            OSError: the folder cannot be written to (before anything is sent).
+        """
+        return twin(
+            ImageComparison,
+            self._portal.run(
+                lambda: self._inner.compare(
+                    prompts, variants, save_to=save_to, timeout=timeout, headers=headers
+                )
+            ),
+            self._portal,
+        )
+
     def save(
         self,
         result: ImageResult | ChatCompletion,
@@ -138,6 +189,16 @@ class Images:
         return Door(self._portal, self._inner).save(
             result, directory, name=name, overwrite=overwrite, on_progress=on_progress
         )
+
+    def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Save the pictures of a comparison that lost its client; see `ImageComparison.save`."""
+        return Door(self._portal, self._inner).save_comparison(comparison, directory, on_progress=on_progress)
 
     def read(self, image: GeneratedImage) -> bytes:
         """Fetch a picture that lost its client into memory; see `GeneratedImage.read`."""

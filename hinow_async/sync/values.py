@@ -14,6 +14,7 @@ from hinow_async._errors import ConfigurationError, HinowError
 from hinow_async._figures import cut, paragraph
 from hinow_async._markup import text
 from hinow_async._models import chat as async_chat
+from hinow_async._models import comparison as async_comparison
 from hinow_async._models import images as async_images
 from hinow_async._models.calls import CallRecord
 from hinow_async._models.chat import _LONGEST_SHOWN, ChatRequest, Choice, Usage
@@ -26,6 +27,7 @@ from hinow_async._models.images import (
     decode_inline,
     unwrapped,
 )
+from hinow_async._models.side_by_side import html_of, table_of, total_usd
 
 
 class ImageDoor(Protocol):
@@ -41,6 +43,15 @@ class ImageDoor(Protocol):
         on_progress: OnProgress | None = None,
     ) -> tuple[SavedImage, ...]:
         """Write the pictures of *result* into *directory*."""
+
+    def save_comparison(
+        self,
+        comparison: ImageComparison,
+        directory: str | os.PathLike[str],
+        *,
+        on_progress: OnProgress | None = None,
+    ) -> ImageComparison:
+        """Write the pictures of all cells of *comparison* into *directory*."""
 
     def read(self, image: GeneratedImage) -> bytes:
         """Return the picture's bytes, checked."""
@@ -276,11 +287,95 @@ class ChatOutcome:
         return unwrapped(self.result, self.error)
 
 
+@attrs.frozen(kw_only=True, getstate_setstate=False)
+class ImageComparison(Clientless):
+    """What `compare` returns: a row for each prompt, a column for each variant, an outcome in each cell.
+
+    `comparison[0, "newer"]` is the outcome of the first prompt in the column of that label. It may carry a
+    *result*, *saved* files and an *error* together, as those of `generate_many`. In a notebook a comparison
+    shows itself as a table of pictures, and `print` writes it as one of words.
+    """
+
+    prompts: tuple[str, ...]
+    """The rows."""
+    labels: tuple[str, ...]
+    """The columns: what the variants are called."""
+    outcomes: tuple[ImageOutcome, ...]
+    """All cells, row by row."""
+    _door: ImageDoor | None = attrs.field(default=None, repr=False, eq=False)
+
+    def __getitem__(self, place: tuple[int, str]) -> ImageOutcome:
+        """Return the outcome in a cell: its row, from 0, and its label.
+
+        Raises:
+            IndexError: there is no such row.
+            KeyError: there is no such label.
+        """
+        if not isinstance(place, tuple) or len(place) != 2:
+            raise TypeError(f"a cell is named by row and label, comparison[0, {self.labels[0]!r}]")
+        row, label = place
+        if label not in self.labels:
+            raise KeyError(f"label must be one of {', '.join(map(repr, self.labels))}, not {label!r}")
+        first = range(len(self.prompts))[row] * len(self.labels)
+        return self.outcomes[first + self.labels.index(label)]
+
+    def rows(self) -> tuple[tuple[str, Mapping[str, ImageOutcome]], ...]:
+        """Return each prompt with its outcomes, by their labels."""
+        return tuple(
+            (prompt, {label: self[row, label] for label in self.labels})
+            for row, prompt in enumerate(self.prompts)
+        )
+
+    @property
+    def saved(self) -> tuple[SavedImage, ...]:
+        """The files of all cells, row by row."""
+        return tuple(picture for outcome in self.outcomes for picture in outcome.saved)
+
+    @property
+    def failed(self) -> tuple[ImageOutcome, ...]:
+        """The outcomes with an error."""
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+    @property
+    def estimated_usd(self) -> float | None:
+        """What all calls are estimated to have cost, in US dollars; None: of one nobody knows a price."""
+        return total_usd(self.outcomes)
+
+    def save(
+        self, directory: str | os.PathLike[str], *, on_progress: OnProgress | None = None
+    ) -> ImageComparison:
+        """Write the pictures of all cells to `<row, three digits>-<label>-<index>.<ext>` in *directory*.
+
+        An occupied name is never overwritten: the same bytes are adopted, else `-2`, `-3`, ... is added.
+
+        Args:
+            directory: Made if it is not there.
+            on_progress: Told the bytes that are there and how many there will be; see `ImageResult.save`.
+
+        Returns:
+            The same comparison with its files in `saved`; a cell whose pictures could not be fetched has the
+            `DownloadError` in its `error`.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        door = door_of(self, "client.images.save_comparison(comparison, directory)")
+        return door.save_comparison(self, directory, on_progress=on_progress)
+
+    def __str__(self) -> str:
+        return table_of(self)
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook; nothing is fetched."""
+        return html_of(self, 'comparison.save("out")')
+
+
 TWINS: dict[type, type] = {
     async_images.GeneratedImage: GeneratedImage,
     async_images.ImageResult: ImageResult,
     async_images.ImageOutcome: ImageOutcome,
     async_chat.ChatCompletion: ChatCompletion,
     async_chat.ChatOutcome: ChatOutcome,
+    async_comparison.ImageComparison: ImageComparison,
 }
 """The twin of each class of the asynchronous client's values."""

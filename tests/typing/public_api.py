@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 from hinow_async import (
     Account,
@@ -209,8 +209,7 @@ def failures_without_await(client: Hinow) -> None:
         if partial is not None:
             assert_type(partial.text, str)
             assert_type(partial.save("out"), tuple[SavedImage, ...])
-        for picture in error.partial.save("out"):
-            print(picture.path)
+        assert_type([picture.path for picture in error.partial.save("out")], list[Any])
 
 
 async def failures(client: AsyncHinow) -> None:

@@ -277,6 +277,7 @@ ON_FIRST_USE = {
         "hinow_async._download",
         "hinow_async._protocol.pictures",
     ),
+    "hinow_async.ImageComparison": ("hinow_async._models.comparison", "hinow_async._models.side_by_side"),
     "hinow_async.Hinow": ("hinow_async.sync",),
 }
 

@@ -24,7 +24,7 @@ RENAMED = {
     "__aiter__": "__iter__",
     "__anext__": "__next__",
 }
-INTERNAL = {"run"}
+INTERNAL = {"run", "comparing"}
 
 
 def tool():
