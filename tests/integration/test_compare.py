@@ -201,7 +201,7 @@ async def test_a_second_run_overwrites_nothing(client, sandbox, tmp_path):
 
 
 async def test_it_can_be_saved_afterwards(client, sandbox, tmp_path):
-    """Under the same names; what could not be fetched is an error in its cell, and comes with the next one."""
+    """Under the same names; what could not be fetched is an error in its cell, and comes with the next."""
     sandbox.change(faults=[Fault(path="images", match="hen", status=400)])
     made = await client.images.compare(["A fox", "A hen"], VARIANTS)
     told = []

@@ -24,7 +24,7 @@ PROJECT = PACKAGE.parent
 
 # From the ground up: a room may use what lies below it, and its neighbours on the same floor.
 FLOORS = (
-    {"_errors", "_figures", "_files", "_markup", "_options", "_pillow", "_secrets", "_version"},
+    {"_errors", "_figures", "_files", "_markup", "_options", "_pages", "_pillow", "_secrets", "_version"},
     {"_models"},
     {"_protocol"},
     {"_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},

@@ -1,21 +1,17 @@
 """A page of a gallery as HTML. Pure.
 
-Style and script are constant files of ours, which the page's content security policy names by their hashes;
-what comes from elsewhere stands in text and in quoted attributes alone, escaped. So nothing that a prompt
-says can run, load anything, or look like a part of the page.
+What comes from elsewhere stands in text and in quoted attributes alone, escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import resources
 from typing import Final
 
 import attrs
 
 from hinow_async._markup import link, text
+from hinow_async._pages import LOOK, asset, beginning, ending
 from hinow_async.batch.gallery.cards import Card
 
 MARK: Final = '<meta name="generator" content="hinow gallery">'
@@ -30,22 +26,8 @@ _MOST_CHOICES: Final = 60
 _NEAR: Final = 3
 """Pages before and after this one that are linked to, beside the first and the last."""
 
-
-def _asset(name: str) -> str:
-    return resources.files("hinow_async.batch.gallery").joinpath(name).read_text("utf-8")
-
-
-def _hash(asset: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(asset.encode()).digest()).decode("ascii")
-    return f"'sha256-{digest}'"
-
-
-_STYLE: Final = _asset("page.css")
-_SCRIPT: Final = _asset("page.js")
-_POLICY: Final = (
-    f"default-src 'none'; img-src 'self' data:; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)};"
-    " base-uri 'none'; form-action 'none'"
-)
+_STYLE: Final = LOOK + asset("hinow_async.batch.gallery", "page.css")
+_SCRIPT: Final = asset("hinow_async.batch.gallery", "page.js")
 
 
 @attrs.frozen(kw_only=True)
@@ -80,13 +62,8 @@ def file_name(number: int) -> str:
 
 def html(page: Page) -> Iterator[str]:
     """Write a page, piece by piece."""
-    yield (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{MARK}\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="referrer" content="no-referrer">\n<meta name="color-scheme" content="light dark">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(page.title)} · {_place(page)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-    )
+    title = f"{page.title} · {_place(page)}"
+    yield beginning(title=title, mark=MARK, style=_STYLE, script=_SCRIPT)
     yield from _header(page)
     yield from _bar(page)
     yield "<main>\n"
@@ -95,7 +72,7 @@ def html(page: Page) -> Iterator[str]:
     yield _nothing(page)
     yield "</main>\n"
     yield from _pages(page)
-    yield f"{_DIALOG}\n<script>{_SCRIPT}</script>\n</body>\n</html>\n"
+    yield f"{_DIALOG}\n{ending(_SCRIPT)}"
 
 
 # -- around the cards ------------------------------------------------------------------------------------

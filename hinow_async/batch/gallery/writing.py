@@ -132,7 +132,7 @@ class Gallery:
         try:
             for part, made in zip(parts, pages, strict=True):
                 self._check_stop()
-                _write(part, page.html(made))
+                write_file(part, page.html(made))
             for part, path in zip(parts, paths, strict=True):
                 part.replace(path)
         finally:
@@ -145,7 +145,7 @@ class Gallery:
         title = self._folder.resolve().name or str(self._folder)
         pictures = itertools.islice(manifest, contents.pictures)
         open_items = itertools.islice(failures, contents.failures)
-        with ThreadPoolExecutor(_threads(), "hinow-gallery") as pool:
+        with ThreadPoolExecutor(threads(), "hinow-gallery") as pool:
             for number in range(1, contents.pages + 1):
                 first = self._done + 1
                 shown = self._cards(pool, list(itertools.islice(pictures, A_PAGE)), contents.pictures)
@@ -182,12 +182,18 @@ class Gallery:
             raise StoppedError
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads make thumbnails."""
     is_known = hasattr(os, "sched_getaffinity")
     return min(_MOST_THREADS, len(os.sched_getaffinity(0)) if is_known else os.cpu_count() or 1)
 
 
-def _write(path: Path, pieces: Iterable[str]) -> None:
+def write_file(path: Path, pieces: Iterable[str]) -> None:
+    """Write a new file, durably.
+
+    Raises:
+        OSError: it cannot be written, or is there.
+    """
     with os.fdopen(os.open(path, NEW, 0o666), "wb") as file:
         file.writelines(piece.encode() for piece in pieces)
         file.flush()
