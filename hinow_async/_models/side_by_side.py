@@ -20,7 +20,7 @@ from hinow_async._models.display import Picture, figures_of, saved_of
 MOST_ROWS: Final = 24
 """Prompts in one output; of the others only the number is said."""
 MOST_COLUMNS: Final = 12
-_LONGEST_NAME: Final = 40
+_LONGEST_NAME: Final = 60
 """Characters of a prompt or label in a table of words."""
 _GAP: Final = "  "
 

@@ -34,6 +34,9 @@ _log = logging.getLogger("hinow_async")
 
 _FIELDS: Final = ("model", *PARAMETERS, "extra")
 _NAME: Final = "client.images.compare"
+_LETTERS: Final = 60
+"""Of a label that stand in names: an id, a field and its value have room."""
+_BYTES: Final = 160
 
 
 # -- what is to be made ----------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def stems(labels: tuple[str, ...]) -> tuple[str, ...]:
     """Return a name of its own for each label, on any file system."""
     found: dict[str, str] = {}
     for label in labels:
-        stem = short = slug(label)
+        stem = short = slug(label, _LETTERS).encode()[:_BYTES].decode("utf-8", "ignore")
         number = 1
         while fold(stem) in found:
             number += 1

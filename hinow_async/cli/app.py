@@ -74,6 +74,42 @@ def generate(
 
 
 @hinow.command(epilog=_EXIT_CODES)
+@click.argument("prompt", nargs=-1, required=True)
+@click.option("--model", "models", multiple=True, help="A column: an id with its namespace; several times.")
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="FIELD=VALUE,VALUE",
+    help="A column for each value, and each model: --vary quality=low,high.",
+)
+@click.option(
+    "--out", type=_FOLDER, default=Path(), help="Folder for pictures and page; by default this one."
+)
+@options.parameters
+@options.connection
+@options.screen
+def compare(
+    *,
+    prompt: tuple[str, ...],
+    models: tuple[str, ...],
+    vary: tuple[str, ...],
+    out: Path,
+    fields: dict[str, Any],
+    settings: Settings,
+    screen: Screen,
+) -> int:
+    """Make the pictures of each PROMPT (- reads one from standard input) with each model, side by side.
+
+    Prints the paths of the pictures, and of comparison.html, a page that shows them in a table. What is there
+    already is never overwritten: the next page is comparison-2.html.
+    """
+    from hinow_async.cli import compare as command  # noqa: PLC0415
+
+    wanted = command.Wanted([*map(_text, prompt)], models, vary, fields)
+    return command.run(wanted, out, settings, screen)
+
+
+@hinow.command(epilog=_EXIT_CODES)
 @click.argument("source")
 @click.argument("out", type=_FOLDER)
 @click.option("--dry-run", is_flag=True, help="Count items, pictures, estimated cost and time; send nothing.")

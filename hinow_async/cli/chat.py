@@ -10,12 +10,11 @@ from typing import Any
 import attrs
 
 from hinow_async._client import AsyncHinow
-from hinow_async._errors import ConfigurationError
-from hinow_async._files import writable_folder
 from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
 from hinow_async._models.images import SavedImage
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
+from hinow_async.cli.folders import check_folder
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
 
@@ -46,7 +45,7 @@ def run(question: Question, folder: Path | None, settings: Settings, screen: Scr
     """Run the command; return its exit code."""
     request = question.request()
     if folder is not None:
-        _check(folder)
+        check_folder(folder)
 
     async def work(stop: running.Stop) -> int:
         async with connect(settings, screen) as client:
@@ -58,14 +57,6 @@ def run(question: Question, folder: Path | None, settings: Settings, screen: Scr
         return exits.OK if stop.number is None else stop.code
 
     return running.run(work, screen)
-
-
-def _check(folder: Path) -> None:
-    try:
-        writable_folder(folder)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"the folder {folder} cannot be used: {reason}; nothing was sent") from None
 
 
 def _finishing(client: AsyncHinow) -> Any:

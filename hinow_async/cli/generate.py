@@ -9,11 +9,10 @@ from typing import Any
 import attrs
 
 from hinow_async._client import AsyncHinow
-from hinow_async._errors import ConfigurationError
-from hinow_async._files import writable_folder
 from hinow_async._models.images import ImageRequest, ImageResult, SavedImage
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
+from hinow_async.cli.folders import check_folder
 from hinow_async.cli.progress import OnePrompt, shown
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
@@ -31,13 +30,7 @@ class Where:
 def run(prompt: str, fields: dict[str, Any], where: Where, settings: Settings, screen: Screen) -> int:
     """Run the command; return its exit code."""
     request = ImageRequest(prompt, **fields)
-    try:
-        writable_folder(where.folder)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"the folder {where.folder} cannot be used: {getattr(error, 'strerror', None) or error};"
-            " nothing was sent"
-        ) from None
+    check_folder(where.folder)
 
     async def work(stop: running.Stop) -> int:
         async with connect(settings, screen) as client:

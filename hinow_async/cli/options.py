@@ -12,6 +12,7 @@ from typing import Any, Final
 import attrs
 import click
 
+from hinow_async._models.images import PARAMETERS
 from hinow_async.cli import exits
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
@@ -37,8 +38,10 @@ _SCREEN: Final = (
     ),
     click.option("--no-color", is_flag=True, help="No colours (also: the variable NO_COLOR)."),
 )
-_REQUEST: Final = (
-    click.option("--model", help="Id with its namespace; the pinned snapshot of GPT Image 2 if left out."),
+_MODEL: Final = click.option(
+    "--model", help="Id with its namespace; the pinned snapshot of GPT Image 2 if left out."
+)
+_PARAMETERS: Final = (
     click.option("--quality", help="low, medium or high."),
     click.option("--aspect-ratio", help="1:1, 16:9, 9:16, 4:3, 3:4, 3:2 or 2:3."),
     click.option("--resolution", help="1k, 2k or 4k."),
@@ -101,17 +104,26 @@ def free_connection(command: _Command) -> _Command:
 
 def request(command: _Command) -> _Command:
     """Give a command the `fields` of a request that were set."""
-    names = ("model", "quality", "aspect_ratio", "resolution", "output_format", "num_images")
+
+    @functools.wraps(command)
+    def wrapped(model: str | None, fields: dict[str, Any], **rest: Any) -> Any:
+        return command(fields=fields if model is None else {"model": model, **fields}, **rest)
+
+    return _with(parameters(wrapped), (_MODEL,))
+
+
+def parameters(command: _Command) -> _Command:
+    """Give a command the `fields` of a request that were set, but for its model."""
 
     @functools.wraps(command)
     def wrapped(extra: str | None, **rest: Any) -> Any:
-        fields = {name: rest.pop(name) for name in names}
+        fields = {name: rest.pop(name) for name in PARAMETERS}
         fields = {name: value for name, value in fields.items() if value is not None}
         if extra is not None:
             fields["extra"] = json_object(extra, "--extra")
         return command(fields=fields, **rest)
 
-    return _with(wrapped, _REQUEST)
+    return _with(wrapped, _PARAMETERS)
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:
