@@ -33,7 +33,14 @@ from hinow_async import (
     SavedImage,
 )
 from hinow_async.sandbox import Behaviour, Fault, Sandbox
-from hinow_async.sync import ChatCompletion, ChatStream, GeneratedImage, ImageOutcome, ImageResult
+from hinow_async.sync import (
+    ChatCompletion,
+    ChatStream,
+    GeneratedImage,
+    ImageComparison,
+    ImageOutcome,
+    ImageResult,
+)
 
 
 def threads_of_ours():
@@ -767,3 +774,33 @@ def test_statuses_keep_their_fields(client, server):
     assert caught.value.status == 500
     assert caught.value.outcome == "unknown"
     assert caught.value.call.attempts == 1
+
+
+def test_prompts_are_compared(client, server, tmp_path):
+    """Rows, columns and files as with `await`; values are twins, and keep their way to the client."""
+    variants = {"low": {"quality": "low"}, "newer": "openai/gpt-image-2"}
+    made = client.images.compare(["A fox", "A hen"], variants)
+
+    assert type(made) is ImageComparison
+    assert type(made[1, "newer"].result) is ImageResult
+    assert [outcome.request.quality for outcome in made.outcomes] == ["low", None] * 2
+    saved = made.save(tmp_path)
+    assert type(saved) is ImageComparison
+    names = [f"00{row}-{label}-0.png" for row in range(2) for label in variants]
+    assert [picture.path.name for picture in saved.saved] == names
+    assert saved[0, "low"].result.images[0].read() == saved[0, "low"].saved[0].path.read_bytes()
+    assert "comparison.save(&quot;out&quot;)" in made._repr_html_()
+    assert "await" not in made._repr_html_() + str(made)
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy == made
+    with pytest.raises(ConfigurationError, match="save_comparison"):
+        copy.save(tmp_path)
+    assert client.images.save_comparison(copy, tmp_path).saved == saved.saved
+    assert server.billing.requests == 4
+
+
+def test_a_comparison_is_checked_before_anything_is_sent(client, server):
+    """The same errors."""
+    with pytest.raises(ValueError, match="variants names 'a/b' twice"):
+        client.images.compare("A fox", ["a/b", "a/b"])
+    assert len(server.log) == 0

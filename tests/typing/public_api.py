@@ -29,6 +29,7 @@ from hinow_async import (
     GeneratedImage,
     Hinow,
     HinowError,
+    ImageComparison,
     ImageOutcome,
     ImageRequest,
     ImageResult,
@@ -101,6 +102,37 @@ async def images(client: AsyncHinow) -> None:
             assert_type(outcome.unwrap(), ImageResult)
             assert_type(outcome.result, ImageResult | None)
         outcomes.stop()
+
+
+async def comparisons(client: AsyncHinow) -> None:
+    """Rows and columns."""
+    made = await client.images.compare("A lighthouse", ["a/b", "c/d"])
+    assert_type(made, ImageComparison)
+    made = await client.images.compare(
+        ["A lighthouse", ImageRequest("A harbour")],
+        {"pinned": "a/b", "newer": {"model": "c/d", "quality": "high"}},
+        save_to="out",
+        timeout=60,
+        headers={"X": "y"},
+    )
+    assert_type(made[0, "pinned"], ImageOutcome)
+    for prompt, cells in made.rows():
+        assert_type(prompt, str)
+        assert_type(cells["newer"].saved, tuple[SavedImage, ...])
+    assert_type(made.labels, tuple[str, ...])
+    assert_type(made.failed, tuple[ImageOutcome, ...])
+    assert_type(made.estimated_usd, float | None)
+    assert_type(await made.save("out", on_progress=lambda done, total: None), ImageComparison)
+    assert_type(await client.images.save_comparison(made, Path("out")), ImageComparison)
+
+
+def comparisons_without_await(client: Hinow) -> None:
+    """The same."""
+    made = client.images.compare(["A lighthouse"], {"pinned": "a/b", "high": {"quality": "high"}})
+    assert_type(made, sync.ImageComparison)
+    assert_type(made[0, "pinned"], sync.ImageOutcome)
+    assert_type(made.save("out"), sync.ImageComparison)
+    assert_type(client.images.save_comparison(made, "out"), sync.ImageComparison)
 
 
 async def chats(client: AsyncHinow) -> None:

@@ -18,6 +18,7 @@ from hinow_async import (
     ChatCompletion,
     Choice,
     GeneratedImage,
+    ImageComparison,
     ImageOutcome,
     ImageRequest,
     ImageResult,
@@ -48,6 +49,7 @@ HOSTILE = (
     "a\u202eb\ud800c\x00d\x1b]8;;https://evil.example\x07",
 )
 TAGS = {"div", "figure", "figcaption", "small", "img", "p", "b", "code"}
+TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
 
 
 class Tags(HTMLParser):
@@ -74,8 +76,9 @@ def show(value):
     """What a notebook shows of a value, after looking at each tag of it."""
     html = value if isinstance(value, str) else value._repr_html_()
     seen = Tags(html)
-    assert set(seen.tags) <= TAGS
-    assert {name for name, _ in seen.attributes} <= {"style", "src", "alt", "title"}
+    is_table = isinstance(value, ImageComparison)
+    assert set(seen.tags) <= (TAGS | TABLE if is_table else TAGS)
+    assert {name for name, _ in seen.attributes} <= {"style", "src", "alt", "title", *["scope"] * is_table}
     assert all(src.startswith("data:image/") for src in seen.pictures)
     assert html.encode("utf-8")
     return seen
@@ -103,20 +106,32 @@ def result_of(*images, prompt="A fox", model="m"):
     return ImageResult(ImageRequest(prompt), images, model, "p", CALL)
 
 
+def compared(prompts, labels, outcomes):
+    return ImageComparison(prompts=tuple(prompts), labels=tuple(labels), outcomes=tuple(outcomes))
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_any_text_is_shown_as_text(text, saved):
     """Prompts, models, paths, errors and answers are from anywhere: no tag, attribute or source is theirs."""
     result = result_of(GeneratedImage("https://a.example/x?sig=1"), prompt=text, model=text)
     file = SavedImage(Path(text.replace("\x00", "")), 0, "0" * 64, 4, "png", 1, 1)
+    error = APIResponseError(text)
+    drawn = ImageOutcome(index=0, request=result.request, result=result, saved=(file,))
     shown = [
         result,
         file,
         SavedImages([file]),
         result_of(GeneratedImage(data=png()), prompt=text),
-        ImageOutcome(index=0, request=result.request, error=APIResponseError(text)),
+        ImageOutcome(index=0, request=result.request, error=error),
         ImageOutcome(index=0, request=result.request, result=result, saved=(saved(),)),
         ChatCompletion(id=text, model=text, choices=(Choice(index=0, message=Message("assistant", text)),)),
         GeneratedImage(encoded=f"data:text/html,{text}"),
+        compared(
+            [text], [text], [ImageOutcome(index=0, request=result.request, error=APIResponseError(text))]
+        ),
+        compared(
+            [text], [text], [ImageOutcome(index=0, request=result.request, result=result, saved=(file,))]
+        ),
         figures([Figure(None, text, text)]),
     ]
     for value in shown:
@@ -213,3 +228,53 @@ def test_what_save_returns_is_a_tuple(saved):
     assert pictures == tuple(pictures)
     assert pickle.loads(pickle.dumps(pictures)) == pictures
     assert len(show(pictures).pictures) == 2
+
+
+def cells_of(saved, rows, columns, pictures=1, prompt="A fox"):
+    """A comparison whose cells have so many pictures each."""
+    cells = []
+    for number in range(rows * columns):
+        files = tuple(saved(f"{number}-{index}.png", index=index) for index in range(pictures))
+        result = result_of(*[GeneratedImage(f"https://a.example/{index}") for index in range(pictures)])
+        cells.append(ImageOutcome(index=number, request=result.request, result=result, saved=files))
+    return compared([prompt] * rows, [f"label {number}" for number in range(columns)], cells)
+
+
+def test_a_comparison_is_a_table_with_its_pictures(saved):
+    """Labels above, prompts at the left; below its pictures each cell says time, cost and model."""
+    seen = show(cells_of(saved, 2, 3))
+    assert (seen.tags.count("tr"), seen.tags.count("td"), len(seen.pictures)) == (3, 7, 6)
+    assert seen.text.count("1.0 s, $0.100, 1 picture, m") == 6
+    assert "2 prompts in 3 variants, estimated $0.600" in seen.text
+
+
+def test_a_comparison_shows_of_each_cell_something(saved):
+    """Twelve pictures in all: the first of each cell before the second of any; of the others the number."""
+    seen = show(cells_of(saved, 3, 3, pictures=4))
+    assert len(seen.pictures) == 12
+    assert seen.text.count("and 2 more") == 3
+    assert seen.text.count("and 3 more") == 6
+
+
+def test_a_comparison_is_bounded_in_rows_columns_and_characters(saved):
+    """Whatever its size: a notebook is a file that is handed on."""
+    made = cells_of(saved, 1, 1, prompt="x" * 10**6)
+    labels = [f"{number} {'y' * 10**5}" for number in range(20)]
+    large = compared(made.prompts * 1000, labels, made.outcomes * 20_000)
+    seen, html = show(large), large._repr_html_()
+    assert seen.tags.count("tr") == 25
+    assert "and 976 more prompts" in seen.text
+    assert "and 8 more variants" in seen.text
+    assert len(html) < 1_000_000
+
+
+def test_a_comparison_in_words_is_aligned_and_safe(saved):
+    """Wide letters, many lines and escape sequences move nothing."""
+    error = APIResponseError("no\n\x1b[2J way")
+    failed = ImageOutcome(index=0, request=ImageRequest("A fox"), error=error)
+    made = compared(["灯台\n\x1b[31m", "A fox"], ["one", "two"], [failed, *cells_of(saved, 1, 3).outcomes])
+    lines = str(made).splitlines()
+    assert lines[0] == f"{'':12}{'one':26}two"
+    assert lines[1] == f"灯台 \u241b[31m  {'APIResponseError':26}1.0 s, $0.100, 1 picture"
+    assert lines[3] == "[0, one] APIResponseError: no \u241b[2J way"
+    assert len(lines) == 8
