@@ -17,6 +17,7 @@ from hinow_async.cli.connection import connect
 from hinow_async.cli.folders import check_folder
 from hinow_async.cli.screen import Screen
 from hinow_async.cli.settings import Settings
+from hinow_async.cli.shortening import Shortener
 
 
 @attrs.frozen
@@ -78,12 +79,20 @@ async def _answered(client: AsyncHinow, request: ChatRequest, screen: Screen) ->
 
 
 async def _write(text: AsyncIterator[str], screen: Screen) -> None:
+    shortener = Shortener()
     is_mid_line = False
+
+    def show(words: str) -> None:
+        nonlocal is_mid_line
+        if words:
+            screen.piece(words)
+            is_mid_line = not words.endswith("\n")
+
     try:
         async for piece in text:
-            screen.piece(piece)
-            is_mid_line = not piece.endswith("\n")
+            show(shortener.feed(piece))
     finally:
+        show(shortener.end())
         if is_mid_line:  # also where it broke off: what is said next begins a line
             screen.piece("\n")
 

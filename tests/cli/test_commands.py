@@ -183,6 +183,35 @@ def test_a_sequence_cut_between_two_pieces_reaches_no_terminal(hinow, service, t
     assert "\x1b" not in ended.err
 
 
+def test_chat_writes_no_picture_as_letters(hinow, service, to_service):
+    """However many chunks it comes in, a few words stand for it; as JSON the text is whole."""
+    words = [
+        "A fox: ![fox](da",
+        "ta:image/png;ba",
+        "se64,",
+        *["QUJD" * 1000] * 50,
+        "QQ==) and",
+        " that is all",
+    ]
+    events = [f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n" for word in words]
+    service.change(faults=(Fault(path="chat", sse=[*events, "data: [DONE]\n\n"]),))
+
+    ended = hinow("chat", "hi", "--model", "hinow/himax", env=to_service)
+    whole = hinow("chat", "hi", "--model", "hinow/himax", "--json", env=to_service)
+
+    assert (ended.code, ended.out) == (0, "A fox: ![fox]([picture, 0.2 MB]) and that is all\n")
+    assert "1 picture(s)" in ended.err
+    assert whole.json["text"] == "".join(words)
+
+
+def test_chat_that_breaks_off_in_a_picture_ends_its_line(hinow, service, to_service):
+    """What had come of it is said."""
+    event = {"choices": [{"delta": {"content": f"data:image/png;base64,{'QUJD' * 1000}"}}]}
+    service.change(faults=(Fault(path="chat", sse=[f"data: {json.dumps(event)}\n\n"]),))
+    ended = hinow("chat", "hi", "--model", "hinow/himax", env=to_service)
+    assert (ended.code, ended.out) == (1, "[picture, 3.0 kB]\n")
+
+
 def test_chat_joins_prompts_standard_input_and_files(hinow, service, to_service, tmp_path):
     """In their order, files last."""
     (tmp_path / "notes.txt").write_text("Notes\n")

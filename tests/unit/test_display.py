@@ -126,12 +126,8 @@ def test_any_text_is_shown_as_text(text, saved):
         ImageOutcome(index=0, request=result.request, result=result, saved=(saved(),)),
         ChatCompletion(id=text, model=text, choices=(Choice(index=0, message=Message("assistant", text)),)),
         GeneratedImage(encoded=f"data:text/html,{text}"),
-        compared(
-            [text], [text], [ImageOutcome(index=0, request=result.request, error=APIResponseError(text))]
-        ),
-        compared(
-            [text], [text], [ImageOutcome(index=0, request=result.request, result=result, saved=(file,))]
-        ),
+        compared([text], [text], [ImageOutcome(index=0, request=result.request, error=error)]),
+        compared([text], [text], [drawn]),
         figures([Figure(None, text, text)]),
     ]
     for value in shown:
