@@ -54,11 +54,11 @@ def keep_awake(is_open: Callable[[], bool]) -> None:
     wake()
 
 
-def many_bar(requests: object) -> ManyBar | None:
+def many_bar(requests: object, *, is_saving: bool) -> ManyBar | None:
     """Return what shows in a notebook how far many requests are; None where no notebook is."""
     if not is_notebook():
         return None
-    return ManyBar(len(requests) if isinstance(requests, Sized) else None)
+    return ManyBar(len(requests) if isinstance(requests, Sized) else None, is_saving=is_saving)
 
 
 def saving_bar() -> OnProgress | None:
@@ -113,10 +113,11 @@ def _saved(done: int, total: int | None) -> str:
 
 
 class ManyBar:
-    """How far many requests are whose pictures are saved: one bar, and what it last shows is what became."""
+    """How far many requests are: one bar, and what it last shows is what became of them."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, *, is_saving: bool) -> None:
         self._total = total
+        self._is_saving = is_saving
         self._done = self._failed = self._pictures = 0
         self._shown_at = 0.0
         self._bar: Bar | None = Bar()
@@ -155,6 +156,6 @@ class ManyBar:
 
     def _line(self) -> str:
         total = "" if self._total is None else f" of {self._total:,}"
-        pictures = f"{self._pictures:,} picture{'' if self._pictures == 1 else 's'} saved"
+        pictures = f", {self._pictures:,} picture{'' if self._pictures == 1 else 's'} saved"
         failed = f", {self._failed:,} failed" if self._failed else ""
-        return f"{self._done:,}{total} done, {pictures}{failed}"
+        return f"{self._done:,}{total} done{pictures if self._is_saving else ''}{failed}"

@@ -226,9 +226,8 @@ def _rest(comparison: Any, how_to_save: str) -> str:
     if columns > 0:
         notes.append(f"and {_count(columns, 'more variant')}")
     left = sum(map(_not_fetched, comparison.outcomes))
-    if left:
-        notes.append(f"{left:,} not fetched yet: {how_to_save} puts them on disk")
-    return "".join(f"<p>{text(note)}</p>" for note in notes)
+    hint = f"<p>{left:,} not fetched yet: <code>{text(how_to_save)}</code> puts them on disk</p>" * bool(left)
+    return "".join(f"<p>{note}</p>" for note in notes) + hint
 
 
 def _not_fetched(outcome: Any) -> int:

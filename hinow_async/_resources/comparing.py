@@ -205,6 +205,7 @@ class Comparing:
             keeper,
             ordered=False,
             name=_NAME,
+            has_bar=True,  # nobody sees one outcome before the last
         )
 
     @property

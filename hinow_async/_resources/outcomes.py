@@ -143,9 +143,10 @@ def outcomes(
     *,
     ordered: bool,
     name: str,
+    has_bar: bool = False,
 ) -> Outcomes[O]:
-    """Return the outcomes that *make* makes of *items*; in a notebook with a bar, if pictures are kept."""
-    bar = many_bar(items) if keeper.keeps else None
+    """Return the outcomes that *make* makes of *items*, in a notebook with a bar where pictures are kept."""
+    bar = many_bar(items, is_saving=keeper.keeps) if keeper.keeps or has_bar else None
 
     async def open_stream() -> Stream[O]:
         await runtime.enter()

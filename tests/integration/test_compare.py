@@ -335,7 +335,7 @@ async def test_showing_it_fetches_nothing(client, sandbox, tmp_path):
     shown = made._repr_html_()
 
     assert len(sandbox.log) == before
-    assert "2 not fetched yet: await comparison.save(&quot;out&quot;)" in shown
+    assert "2 not fetched yet: <code>await comparison.save(&quot;out&quot;)</code>" in shown
     assert "<img" not in shown
     saved = await made.save(tmp_path)
     shown = saved._repr_html_()

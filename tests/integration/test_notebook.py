@@ -107,6 +107,21 @@ with Sandbox.in_thread(Behaviour(bandwidth=5000)) as other:
     with Hinow(api_key=other.api_key, base_url=other.base_url) as slow:
         slowly = slow.images.generate("A lighthouse").save("sync-slow")
 """,
+    "compared": """
+models = ["openai/gpt-image-2-2026-04-21", "openai/gpt-image-2"]
+compared = await client.images.compare(["A gnu", "An <ox>"], models)
+compared
+""",
+    "compared saved": "await compared.save('compared')",
+    "compared again": "compared",
+    "compared at once": """
+await client.images.compare("A roe", {"low": {"quality": "low"}, "high": {"quality": "high"}}, save_to="roes")
+""",
+    "sync compared": """
+roes = door.images.compare("A roe", {"low": {}, "high": {"quality": "high"}})
+_ = roes.save("sync-roes")
+roes
+""",
     "sync close": "door.close()",
     "close": "await client.aclose()",
 }
@@ -254,6 +269,24 @@ def test_the_client_without_await_shows_progress(outputs, folder):
     (picture,) = (folder / "sync-slow").iterdir()
     size = picture.stat().st_size
     assert f'value="{size}" max="{size}"' in html_of(outputs["sync slow"])
+
+
+def test_a_comparison_shows_itself(outputs):
+    """With a bar while it is made; its pictures once they are saved, also in the value from before."""
+    bar, shown = (output["data"]["text/html"] for output in outputs["compared"])
+    assert bar == '<progress value="4" max="4"></progress> 4 of 4 done'
+    assert pictures_in(shown) == []
+    assert "4 not fetched yet: <code>await comparison.save(&quot;out&quot;)</code>" in shown
+    for cell in ("compared saved", "compared again"):
+        shown = html_of(outputs[cell])
+        assert pictures_in(shown) == [((384, 384), "A gnu")] * 2 + [((384, 384), "An &lt;ox&gt;")] * 2
+        assert "not fetched" not in shown
+    bar, shown = (output["data"]["text/html"] for output in outputs["compared at once"])
+    assert bar.endswith("2 of 2 done, 2 pictures saved")
+    assert len(pictures_in(shown)) == 2
+    bar, shown = (output["data"]["text/html"] for output in outputs["sync compared"])
+    assert bar.endswith("2 of 2 done")
+    assert len(pictures_in(shown)) == 2
 
 
 PLAIN = """
