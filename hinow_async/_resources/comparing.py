@@ -247,7 +247,10 @@ class Comparing:
         try:
             async for outcome in self._outcomes:
                 self._done[outcome.index] = outcome
-        except OSError as error:  # the disk took no more, and so nothing more was sent
+        except OSError as error:
+            # The disk took no more, as a cell says, so nothing more was sent. Of any other nothing is known.
+            if not any(outcome.error is error for outcome in self._done.values()):
+                raise
             self._problem = error
 
     def _comparison(self) -> ImageComparison:
@@ -257,9 +260,7 @@ class Comparing:
 
     def _unsent(self, index: int) -> ImageOutcome:
         request = self._grid.requests[index]
-        why = (
-            "it was stopped before" if self._problem is None else f"pictures cannot be kept: {self._problem}"
-        )
+        why = f"pictures cannot be kept: {self._problem}" if self._problem else "it was stopped before"
         return ImageOutcome(index=index, request=request, error=APIError(f"not sent: {why}", request=request))
 
     def _tell_what_is_lost(self) -> None:
@@ -273,9 +274,12 @@ async def make_first_small(comparison: ImageComparison) -> None:
     """In a notebook: make those pictures small, in threads, that it will show."""
     if not is_notebook():
         return
-    async with anyio.create_task_group() as tasks:
-        for _, _, picture in first_pictures(comparison):
-            tasks.start_soon(anyio.to_thread.run_sync, make_small, picture)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for _, _, picture in first_pictures(comparison):
+                tasks.start_soon(anyio.to_thread.run_sync, make_small, picture)
+    except Exception:  # it stands between what is paid for and its reader: it must not fail
+        _log.exception("pictures could not be made small")
 
 
 # -- saving afterwards -----------------------------------------------------------------------------------
@@ -297,13 +301,13 @@ async def save_comparison(
     """
     folder = await anyio.to_thread.run_sync(writable_folder, directory)
     cells = list(comparison.outcomes)
-    failed: list[OSError] = []
+    failed: list[Exception] = []
     wanted = Grid(comparison.prompts, comparison.labels, ())
 
     async def save(index: int) -> None:
         try:
             cells[index] = await _saved(door, cells[index], folder, wanted.stem(index), progress_of(index))
-        except OSError as error:
+        except Exception as error:
             failed.append(error)
 
     async with anyio.create_task_group() as tasks:

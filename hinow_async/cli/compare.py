@@ -19,8 +19,9 @@ import click
 
 from hinow_async._download.folder import Folder, claim
 from hinow_async._models.comparison import ImageComparison
-from hinow_async._models.images import PARAMETERS, ImageOutcome, ImageRequest, SavedImage
+from hinow_async._models.images import PARAMETERS, ImageOutcome, SavedImage
 from hinow_async._models.side_by_side import call_of, seconds_of, table_of
+from hinow_async._resources.comparing import grid
 from hinow_async.batch.gallery.cards import Thumbnail
 from hinow_async.batch.gallery.thumbnails import thumbnail
 from hinow_async.batch.gallery.writing import A_PAGE, threads, write_file
@@ -46,12 +47,8 @@ class Wanted:
     vary: Sequence[str]
     fields: Mapping[str, Any]
 
-    def rows(self) -> list[ImageRequest]:
-        """Return the prompts, with what is the same for all."""
-        return [ImageRequest(prompt, **self.fields) for prompt in self.prompts]
-
     def variants(self) -> dict[str, dict[str, Any]]:
-        """Return the columns: each model with each value of what is varied.
+        """Return the columns: each model with each value of what is varied, and what is the same for all.
 
         Raises:
             UsageError: there is nothing to compare, or a field cannot be varied.
@@ -67,7 +64,8 @@ class Wanted:
         ]
         if len(chosen) < 2:
             raise click.UsageError("one column compares nothing: name two --model, or --vary a field")
-        columns = {_label(fields, has_models=len(self.models) > 1): fields for fields in chosen}
+        has_models = len(self.models) > 1
+        columns = {_label(fields, has_models=has_models): {**self.fields, **fields} for fields in chosen}
         if len(columns) < len(chosen):
             raise click.UsageError("--model or --vary has a value twice")
         return columns
@@ -102,12 +100,13 @@ def _label(fields: Mapping[str, Any], *, has_models: bool) -> str:
 
 def run(wanted: Wanted, out: Path, settings: Settings, screen: Screen) -> int:
     """Run the command; return its exit code."""
-    rows, variants = wanted.rows(), wanted.variants()
+    variants = wanted.variants()
+    grid(wanted.prompts, variants)  # what cannot be is said before a folder is made
     check_folder(out)
 
     async def work(stop: running.Stop) -> int:
         async with connect(settings, screen) as client:
-            comparing = client.images.comparing(rows, variants, save_to=out)
+            comparing = client.images.comparing(wanted.prompts, variants, save_to=out)
             begun = time.monotonic()
 
             def look() -> Sight:
@@ -121,9 +120,12 @@ def run(wanted: Wanted, out: Path, settings: Settings, screen: Screen) -> int:
             stop.on_first(finish)
             async with shown(look, screen):
                 made = await comparing.run()
-                page = await _page(made, out, is_sandbox=settings.sandbox) if made.saved else None
+                page, problem = await _page(made, out, is_sandbox=settings.sandbox)
         _tell(made, page, settings, screen)
-        return _code(made) if stop.number is None else stop.code
+        if problem is not None:
+            screen.error(problem, f"the page could not be written: {exits.message_of(problem)}")
+        code = _code(made) if stop.number is None else stop.code
+        return exits.FAILED if problem is not None and code == exits.OK else code
 
     return running.run(work, screen)
 
@@ -139,8 +141,14 @@ def _code(made: ImageComparison) -> int:
 # -- the page --------------------------------------------------------------------------------------------
 
 
-async def _page(made: ImageComparison, out: Path, *, is_sandbox: bool) -> Path:
-    return await asyncio.to_thread(_write, made, out, is_sandbox=is_sandbox)
+async def _page(made: ImageComparison, out: Path, *, is_sandbox: bool) -> tuple[Path | None, OSError | None]:
+    """Write the page, if there is something to show; or return why it cannot be written."""
+    if not made.saved:
+        return None, None
+    try:
+        return await asyncio.to_thread(_write, made, out, is_sandbox=is_sandbox), None
+    except OSError as error:  # the pictures are there all the same, and are told
+        return None, error
 
 
 def _write(made: ImageComparison, out: Path, *, is_sandbox: bool) -> Path:

@@ -1,6 +1,7 @@
 """`hinow compare`: what it makes, prints and writes, and how it ends."""
 
 import itertools
+import resource
 import signal
 
 import pytest
@@ -115,6 +116,30 @@ def test_the_sandbox_is_named(hinow, tmp_path):
     assert "test pictures of the sandbox" in (tmp_path / "comparison.html").read_text()
 
 
+def test_what_only_the_compared_models_take_is_no_mistake(hinow, service, to_service):
+    """The default model, which is none of them, is not asked."""
+    service.change(models=["a/one", "a/two"])
+    arguments = ("--model", "a/one", "--model", "a/two", "--quality", "ultra", "--json")
+    ended = hinow("compare", "A fox", *arguments, env=to_service)
+    assert [cell["asked_model"] for cell in ended.json["cells"]] == ["a/one", "a/two"]
+    assert service.log[0].body["parameters"] == {"quality": "ultra"}
+
+
+def test_a_page_that_cannot_be_written_takes_no_picture_with_it(start, to_service, tmp_path):
+    """The paths are printed all the same; what is wrong is said, and the exit code is 1."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    arguments = ("A fox", "A hen", *MODELS, "--resolution", "1k", "--out", "new")
+    ended = start("compare", *arguments, env=to_service, preexec_fn=limit).end()
+    assert ended.code == 1
+    assert len(ended.out.splitlines()) == 4
+    assert all((tmp_path / line).exists() for line in ended.out.splitlines())
+    assert "the page could not be written: File too large" in ended.err
+    assert sorted(path.suffix for path in (tmp_path / "new").iterdir()) == [".png"] * 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -132,6 +157,7 @@ def test_the_sandbox_is_named(hinow, tmp_path):
         (["a", "--vary", "quality=low,high", "--vary", "quality=medium"], "--vary names a field twice"),
         (["a", "--vary", "quality=low,high", "--quality", "low"], "contradict each other"),
         (["a", " ", *MODELS], "prompt is empty"),
+        (["a", *MODELS, "--out", "new", "--quality", "ultra"], "quality must be one of low, medium, high"),
         (["a", "--model", "a//b", "--model", PINNED], "model must be an id"),
         (["a", *MODELS, "--out", "/proc/self/x"], "cannot be used"),
     ],
