@@ -18,6 +18,7 @@ from hinow_async import (
     ImageComparison,
     ImageRequest,
     Limits,
+    RetryPolicy,
     URLExpiredError,
 )
 from hinow_async.sandbox import Fault
@@ -116,6 +117,20 @@ async def test_a_budget_refuses_what_could_go_over(connect, sandbox):
     assert sandbox.billing.requests == 1
     assert made.estimated_usd == client.stats().spent_usd == 0.087
     assert "BudgetExceededError" in str(made)
+
+
+async def test_what_was_refused_costs_nothing_and_what_was_lost_may(connect, sandbox):
+    """Whether or not a price is known: a sum is None only where something of unknown price may be billed."""
+    client = connect(retry=RetryPolicy(attempts=1))
+    sandbox.change(faults=[Fault(match="hen", status=400), Fault(match="owl", drop="after")])
+
+    refused = await client.images.compare("A hen", [PINNED, ALIAS])
+    lost = await client.images.compare("An owl", [PINNED, ALIAS])
+
+    assert refused.estimated_usd == 0
+    assert (lost.estimated_usd, lost[0, ALIAS].error.outcome) == (None, "unknown")
+    assert "estimated $0.087 and 1 call of unknown price" in str(lost)
+    assert "call of unknown" not in str(refused)
 
 
 @pytest.mark.parametrize(
