@@ -10,9 +10,8 @@ import logging
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import attrs
@@ -20,6 +19,7 @@ import attrs
 from hinow_async._download.decode import decode_fully, require_decoder
 from hinow_async._download.folder import Folders
 from hinow_async._download.part import Judge, Kept, NotDurableError, Part, Placing
+from hinow_async._download.threads import Threads
 from hinow_async._download.transfer import BLOCK, DownloadSessions, Piece, Transfer
 from hinow_async._errors import DownloadError, DownloadTooLargeError, IntegrityError
 from hinow_async._models.images import GeneratedImage, ImageFormat, SavedImage
@@ -61,7 +61,7 @@ def _keep_freed_blocks() -> None:
 class _Memory:
     """Bytes that stay in memory."""
 
-    def __init__(self, judge: Judge | None, threads: _Threads) -> None:
+    def __init__(self, judge: Judge | None, threads: Threads) -> None:
         self._judge = judge
         self._threads = threads
         self.check = PictureCheck()
@@ -82,30 +82,6 @@ class _Memory:
         if self._judge is not None:
             await self._threads.run(self._judge, io.BytesIO(data), facts)
         return data
-
-
-class _Threads:
-    """Threads for what blocks; a forked child, which has none of its parent's threads, makes its own."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._pool: ThreadPoolExecutor | None = None
-        self._pid = 0
-
-    def run(self, function: Callable[..., _T], *args: Any) -> asyncio.Future[_T]:
-        """Start *function* in a thread."""
-        if self._pool is None or self._pid != os.getpid():
-            self._pool, self._pid = ThreadPoolExecutor(self._most, "hinow-files"), os.getpid()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
-        # An error that nobody waits for any more, for the caller was cancelled or has another, is not news.
-        future.add_done_callback(lambda done: None if done.cancelled() else done.exception())
-        return future
-
-    def close(self) -> None:
-        """Let the threads end when they have nothing left to do."""
-        if self._pool is not None and self._pid == os.getpid():
-            self._pool.shutdown(wait=False)
-        self._pool = None
 
 
 @attrs.frozen
@@ -144,7 +120,7 @@ class Downloader:
         self._idle = idle
         self._pause = pause
         self._allowed = frozenset(origin_of(origin) for origin in policy.allowed_origins)
-        self._threads = _Threads(min(policy.max_in_flight, _MOST_THREADS))
+        self._threads = Threads(min(policy.max_in_flight, _MOST_THREADS))
         self._folders = Folders()
         self._pid = os.getpid()
         self._judge: Judge | None = None
