@@ -170,6 +170,16 @@ class Call(Generic[T]):
         self._held = False
         self.is_paid = False
 
+    @property
+    def body(self) -> bytes:
+        """What is sent."""
+        return self._plan.body
+
+    @property
+    def price(self) -> Decimal | None:
+        """US dollars that it could cost; None: nobody knows."""
+        return self._amount
+
     # -- the course of a call ----------------------------------------------------------------------
 
     async def run(self) -> tuple[T, CallRecord]:

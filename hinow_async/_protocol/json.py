@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode_canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
 _decode = json.JSONDecoder().decode
 _decode_begin = json.JSONDecoder().raw_decode
@@ -36,7 +37,7 @@ def dumps(value: Any) -> bytes:
 
 def canonical(value: Any) -> bytes:
     """Write JSON that is the same for equal values: sorted keys, ASCII, no spaces (for fingerprints)."""
-    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
+    return _encode_canonical(value).encode()
 
 
 def loads(data: bytes) -> Any:

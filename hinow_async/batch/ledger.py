@@ -8,9 +8,11 @@ that cost nothing may be late: should it be lost, the item looks maybe paid, whi
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -59,6 +61,12 @@ class Row:
     """As it is sent, in JSON."""
     supersedes: int | None = None
     """The item that had the id before, with another request that was paid for."""
+    is_new: bool = attrs.field(default=False, kw_only=True)
+    """Whether the ledger knew nothing of it when it was met: then it has no earlier tries, answers, files."""
+    tries: int = attrs.field(default=0, init=False)
+    """Those that were recorded in this run."""
+    usd: str | None = attrs.field(default=None, init=False)
+    """What the ledger has as the price of the last of them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -147,7 +155,9 @@ class Ledger:
         Raises:
             OSError: it could not be recorded, and must not be sent.
         """
-        values = (attempt, row.number, key, account, None if usd is None else str(usd), now(), "open")
+        row.tries += 1
+        row.usd = None if usd is None else str(usd)
+        values = (attempt, row.number, key, account, row.usd, now(), "open")
 
         def change(db: sqlite3.Connection) -> None:
             self._upsert(db, row, "'sent'", None)
@@ -177,20 +187,22 @@ class Ledger:
         is_large = len(raw) > _LARGEST_IN_DATABASE
         name = spool.name_of(attempt) if is_large else None
         values = (row.number, attempt, request_id, None if is_large else raw, name, now())
+        has_more = row.tries > 1 or not row.is_new
 
         def change(db: sqlite3.Connection) -> None:
             if name is not None:
                 spool.write(self._spool, name, raw)
             db.execute("UPDATE attempts SET state = 'answered' WHERE attempt = ?", (attempt,))
-            db.execute(
-                "UPDATE attempts SET state = 'unknown' WHERE item = ? AND state = 'open'", (row.number,)
-            )
+            if has_more:
+                db.execute(
+                    "UPDATE attempts SET state = 'unknown' WHERE item = ? AND state = 'open'", (row.number,)
+                )
+                db.execute("DELETE FROM files WHERE item = ?", (row.number,))
             db.execute(
                 "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, spool, at)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
                 values,
             )
-            db.execute("DELETE FROM files WHERE item = ?", (row.number,))
             db.execute("UPDATE items SET state = 'answered' WHERE item = ?", (row.number,))
 
         try:
@@ -217,6 +229,7 @@ class Ledger:
         self._has_changed = True
         files = [_file_values(row, file, "saved") for file in saved]
         usd = None if bought.usd is None else str(bought.usd)
+        has_other_price = not row.tries or usd != row.usd
 
         def change(db: sqlite3.Connection) -> None:
             _put_files(db, files)
@@ -224,7 +237,8 @@ class Ledger:
                 "UPDATE answers SET model = ?, provider = ?, images = ? WHERE item = ?",
                 (bought.model, bought.provider, bought.images, row.number),
             )
-            db.execute("UPDATE attempts SET usd = ? WHERE attempt = ?", (usd, bought.attempt))
+            if has_other_price:
+                db.execute("UPDATE attempts SET usd = ? WHERE attempt = ?", (usd, bought.attempt))
             if problem is None:
                 db.execute(
                     "UPDATE items SET state = 'saved', problem = NULL, run = ? WHERE item = ?",
@@ -449,7 +463,14 @@ def check_origin(root: Path, reader: Reader, origin: str) -> None:
 
 def now() -> str:
     """Return the time, as all records have it: ISO 8601, UTC, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1_000_000:03d}Z"
+
+
+@functools.lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    """Return a second in UTC: thousands of records have the same one."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 # -- rows --------------------------------------------------------------------------------------------------

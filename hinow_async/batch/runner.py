@@ -363,7 +363,7 @@ class Batch:
         """Do what an item needs; whatever becomes of it is recorded, and raises nothing but a wrong use."""
         if work.verdict == "fetch" and await self._fetch(work):
             return
-        trip = Trip(self._opened, work, place, self._engine.purse.prices)
+        trip = Trip(self._opened, work, place)
         self._on_way.add(trip)
         try:
             result = await self._call(work, trip)
@@ -379,8 +379,16 @@ class Batch:
         if is_paid and trip.last_sent_at is not None:
             self._spans.append(time.monotonic() - trip.last_sent_at)
         if work.verdict == "make" and not trip.is_unsent and self._tally.to_come is not None:
-            with contextlib.suppress(ValueError):  # a callable of the caller's, which had a price before
-                self._tally.settle(self._engine.purse.prices.of(work.item.request))
+            self._tally.settle(self._planned(work, trip))
+
+    def _planned(self, work: Work, trip: Trip) -> Decimal | None:
+        """Return what an item was to cost, sent or not."""
+        if trip.price is not None:
+            return trip.price
+        try:
+            return self._engine.purse.prices.of(work.item.request)
+        except ValueError:  # a callable of the caller's, which had a price before
+            return None
 
     async def _call(self, work: Work, trip: Trip) -> ImageResult | None:
         options = call_options(self._view._defaults, UNSET, None, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 from typing import Any
 
-from hinow_async._budget import Prices, exact
+from hinow_async._budget import exact
 from hinow_async._call import Call
 from hinow_async._models.images import ImageResult
 from hinow_async._protocol import json
@@ -19,15 +20,16 @@ from hinow_async.batch.verdicts import Work
 class Trip:
     """What a call reports to: to the ledger as a `_call.Journal`, to the stream as a `_call.Watcher`."""
 
-    def __init__(self, ledger: Ledger, work: Work, place: Place, prices: Prices) -> None:
+    def __init__(self, ledger: Ledger, work: Work, place: Place) -> None:
         self._ledger = ledger
-        self._prices = prices
-        self._request = work.item.request
+        self._work = work
         self._call: Call[Any] | None = None
+        self._row: Row | None = None
         self._tries: dict[int, int] = {}
         """Numbers of the tries in the ledger, by those in the call."""
         self._last = 0
-        self.row = row_of(ledger, work)
+        self.price: Decimal | None = None
+        """US dollars that its last try could cost; None: nobody knows, or it was not sent."""
         self.place = place
         self.sent_at = time.monotonic()
         self.last_sent_at: float | None = None
@@ -40,6 +42,14 @@ class Trip:
         """Whether an answer is in the ledger, or on its way there."""
 
     @property
+    def row(self) -> Row:
+        """Its item, as the ledger is told of it."""
+        if self._row is None:
+            body = None if self._call is None else self._call.body
+            self._row = row_of(self._ledger, self._work, body)
+        return self._row
+
+    @property
     def is_sent(self) -> bool:
         """Whether a try of it may be on its way, or was."""
         return bool(self._tries)
@@ -49,7 +59,7 @@ class Trip:
     def on_granted(self, call: Call[Any]) -> None:
         """A try is about to be sent; the first one counts."""
         if self._call is None:
-            self._call = call
+            self._call, self.price = call, call.price
             self.sent_at = time.monotonic()
         self.place.on_granted(call)
 
@@ -64,7 +74,7 @@ class Trip:
         """Record a try, durably."""
         self._last = self._tries[attempt] = self._ledger.next_attempt()
         self.last_sent_at = time.monotonic()
-        await self._ledger.sent(self.row, self._last, key, account, self._prices.of(self._request))
+        await self._ledger.sent(self.row, self._last, key, account, self.price)
 
     async def unbilled(self, attempt: int) -> None:
         """Close a try that cost nothing."""
@@ -103,11 +113,18 @@ class Trip:
         return Paid(row=self.row, bought=bought, account=call.account or "", missing=result.images)
 
 
-def row_of(ledger: Ledger, work: Work) -> Row:
-    """Return an item as the ledger is told of it; one that is new to it gets a number."""
+def row_of(ledger: Ledger, work: Work, body: bytes | None = None) -> Row:
+    """Return an item as the ledger is told of it; one that is new to it gets a number.
+
+    Args:
+        ledger: It knows the numbers.
+        work: The item.
+        body: Its request as it is sent; None: it was not made yet.
+    """
     item, known = work.item, work.known
     is_new = known is None or work.is_superseding
     number = ledger.next_item() if known is None or is_new else known.number
     supersedes = known.number if known is not None and work.is_superseding else None
-    request = json.dumps(image_request_to_wire(item.request)).decode()
-    return Row(number, item.id, item.fingerprint, request, supersedes)
+    if body is None:
+        body = json.dumps(image_request_to_wire(item.request))
+    return Row(number, item.id, item.fingerprint, body.decode(), supersedes, is_new=known is None)
