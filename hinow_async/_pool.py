@@ -23,6 +23,8 @@ from typing import Any, Final
 import aiohttp
 import anyio
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -41,6 +43,9 @@ seldom meets a dying connection."""
 
 READ_BUFFER = 512 * 1024
 """Bytes a download may be ahead of its reader."""
+
+SMALL = 32 * 1024
+"""Bytes of a body that need not wait for the other side to read them: half of what aiohttp writes ahead."""
 
 _FIXED_PATHS = frozenset({"/images", "/chat/completions", "/models", "/balance"})
 
@@ -62,6 +67,7 @@ class RequestBody(aiohttp.BytesPayload):
         # Past BytesPayload's own: it warns of bodies above a MiB, which reference images make.
         super(aiohttp.BytesPayload, self).__init__(value, content_type="application/json")
         self._size = len(value)
+        self.is_small = self._size <= SMALL
         self.was_sent = False
         self._on_sent = on_sent
 
@@ -74,6 +80,37 @@ class RequestBody(aiohttp.BytesPayload):
         self.was_sent = True
         self._on_sent()
         await super().write_with_length(writer, content_length)
+
+
+class _PromptRequest(aiohttp.ClientRequest):
+    """Writes a small body at once, where aiohttp makes a task for it: that would be a tenth of a call."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request; what comes back is an answer that has not begun."""
+        body, protocol = self._body, conn.protocol
+        is_usual = isinstance(body, RequestBody) and body.is_small and self.proxy is None
+        if not is_usual or protocol is None or protocol.writing_paused:
+            return await super().send(conn)
+        writer = StreamWriter(protocol, self.loop)
+        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
+        await self.write_bytes(writer, conn)
+        return self.response_class(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=self._traces,
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )
+
+
+# From Python 3.12 on aiohttp begins its task at once. Other versions of it may send in another way.
+_IS_PROMPT = sys.version_info < (3, 12) and aiohttp.__version__.startswith("3.14.")
+_request_class = _PromptRequest if _IS_PROMPT else aiohttp.ClientRequest
 
 
 def _keepalive_socket(addr_info: Any) -> socket.socket:
@@ -445,6 +482,7 @@ class Pool:
         )
         return aiohttp.ClientSession(
             connector=connector,
+            request_class=_request_class,
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeout,
