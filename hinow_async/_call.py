@@ -19,6 +19,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 import attrs
 
+from hinow_async._alarm import Alarm
 from hinow_async._budget import Purse
 from hinow_async._errors import (
     APIError,
@@ -105,12 +106,6 @@ class CallOptions:
     """Name of the one account that it may be sent to: a resend of what an earlier call may have paid for."""
 
 
-ASLEEP = 0.5
-"""Seconds that a timer rings too late when the process was stopped, or something blocked its loop."""
-AWAKE = 5.0
-"""Seconds for an answer that came meanwhile to be read: it is paid for, and lies in the socket."""
-
-
 @attrs.frozen(eq=False, repr=False)
 class Engine:
     """The parts that calls work with; made and closed by the client."""
@@ -121,12 +116,9 @@ class Engine:
     keys: Sequence[Secret]
     timeouts: Timeouts
     hooks: Hooks
+    alarm: Alarm
+    """Rings when no answer came within `Timeouts.response`."""
     clock: Callable[[], float] = time.monotonic
-
-
-def has_slept(now: float, due: float) -> bool:
-    """Whether a timer rings so late that the process, or its loop, was held up meanwhile."""
-    return now - due > ASLEEP
 
 
 class Call(Generic[T]):
@@ -134,8 +126,8 @@ class Call(Generic[T]):
 
     __slots__ = (
         "_amount", "_cost", "_engine", "_held", "_is_overdue", "_key", "_last_failure", "_options", "_plan",
-        "_queued", "_request_id", "_response_due", "_response_timer", "_resting", "_scope", "_status",
-        "_tried", "account", "arrival", "arrived_at", "attempts", "bound", "deadline", "is_paid", "kind",
+        "_queued", "_request_id", "_response_due", "_resting", "_scope", "_status", "_tried",
+        "account", "arrival", "arrived_at", "attempts", "bound", "deadline", "is_paid", "kind",
         "model", "throttled_max", "unknown_outcomes", "weight",
     )  # fmt: skip
 
@@ -163,7 +155,6 @@ class Call(Generic[T]):
         self._scope: asyncio.Timeout | None = None
         self._resting: asyncio.Future[None] | None = None
         self._response_due: float | None = None
-        self._response_timer: asyncio.TimerHandle | None = None
         self._is_overdue = False
         self._amount = engine.purse.price(plan.request)
         self._cost = ZERO
@@ -308,9 +299,7 @@ class Call(Generic[T]):
                 raise
         finally:
             self._scope = None
-            if self._response_timer is not None:
-                self._response_timer.cancel()
-                self._response_timer = None
+            self._engine.alarm.clear(self)
         return None
 
     @property
@@ -320,26 +309,14 @@ class Call(Generic[T]):
 
     def _on_sent(self) -> None:
         """The first byte is about to leave: from now on the response timeout runs."""
-        allowed = self._engine.timeouts.response
-        scope = self._scope
-        if allowed is None or scope is None or scope.expired():
-            return  # it may have run out while the body's writer had not begun
-        loop = asyncio.get_running_loop()
-        due = loop.time() + allowed
-        until = scope.when()
-        if until is None or due < until:
-            self._response_due = due
-            self._response_timer = loop.call_at(due, self._on_response_due, loop, due)
+        if self._scope is not None and not self._scope.expired():  # else time ran out before it was written
+            self._response_due = self._engine.alarm.set(self)
 
-    def _on_response_due(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        """No answer came in time; or it did, while the loop was held up, and it is still to be read."""
-        now = loop.time()
-        if has_slept(now, due):
-            again = now + AWAKE
-            self._response_timer = loop.call_at(again, self._on_response_due, loop, again)
-        elif self._scope is not None and not self._scope.expired():
+    def on_alarm(self) -> None:
+        """No answer came in time (`_alarm.Sleeper`)."""
+        if self._scope is not None and not self._scope.expired():
             self._is_overdue = True
-            self._scope.reschedule(now)
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
     def _deadline_in_loop(self) -> float | None:
         if self.deadline is None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 
+from hinow_async._alarm import Alarm
 from hinow_async._budget import Purse
 from hinow_async._call import Engine
 from hinow_async._errors import ConfigurationError
@@ -110,6 +111,7 @@ class AsyncHinow:
             keys=[account.api_key for account in chosen],
             timeouts=timeouts,
             hooks=Hooks(hooks),
+            alarm=Alarm(timeouts.response),
         )
         origins = {a.name: origin for a, (_, origin) in zip(admissions, bases, strict=True)}
         self._runtime = Runtime(engine, policy, origins)

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
-from hinow_async._call import AWAKE, ZERO, Call, CallOptions, Engine, Plan, has_slept
+from hinow_async._alarm import AWAKE, has_slept
+from hinow_async._call import ZERO, Call, CallOptions, Engine, Plan
 from hinow_async._errors import APIError
 from hinow_async._limiter import Grant
 from hinow_async._models.calls import AttemptOutcome

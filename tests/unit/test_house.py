@@ -27,7 +27,7 @@ FLOORS = (
     {"_errors", "_figures", "_files", "_markup", "_options", "_pages", "_pillow", "_secrets", "_version"},
     {"_models"},
     {"_protocol"},
-    {"_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},
+    {"_alarm", "_pool", "_limiter", "_budget", "_download", "_hooks", "_notebook"},
     {"_call", "_fetch"},
     {"_streaming"},
     {"_resources"},
