@@ -82,18 +82,21 @@ class RequestBody(aiohttp.BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _PromptRequest(aiohttp.ClientRequest):
-    """Writes a small body at once, where aiohttp makes a task for it: that would be a tenth of a call."""
+class _TasklessRequest(aiohttp.ClientRequest):
+    """Writes a small body from a callback, where aiohttp makes a task for it: that is 7 % of a call.
+
+    Not at once: requests that go out in one turn of the loop wake a server less often.
+    """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request; what comes back is an answer that has not begun."""
+        """Have the request written; what comes back is an answer that has not begun."""
         body, protocol = self._body, conn.protocol
         is_usual = isinstance(body, RequestBody) and body.is_small and self.proxy is None
         if not is_usual or protocol is None or protocol.writing_paused:
             return await super().send(conn)
         writer = StreamWriter(protocol, self.loop)
         await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        await self.write_bytes(writer, conn)
+        self.loop.call_soon(self._write, writer, conn)  # before anything that comes could be read
         return self.response_class(
             self.method,
             self.original_url,
@@ -107,10 +110,18 @@ class _PromptRequest(aiohttp.ClientRequest):
             stream_writer=writer,
         )
 
+    def _write(self, writer: StreamWriter, conn: Connection) -> None:
+        if conn.protocol is None:
+            return  # the call was given up meanwhile
+        try:  # noqa: SIM105 - a context manager for each call
+            self.write_bytes(writer, conn).send(None)
+        except StopIteration:
+            pass  # always: so small a body waits for nothing
 
-# From Python 3.12 on aiohttp begins its task at once. Other versions of it may send in another way.
-_IS_PROMPT = sys.version_info < (3, 12) and aiohttp.__version__.startswith("3.14.")
-_request_class = _PromptRequest if _IS_PROMPT else aiohttp.ClientRequest
+
+# From Python 3.12 on aiohttp's task is begun and ended at once. Other versions of it may send in other ways.
+_IS_SLOW = sys.version_info < (3, 12) and aiohttp.__version__.startswith("3.14.")
+_request_class = _TasklessRequest if _IS_SLOW else aiohttp.ClientRequest
 
 
 def _keepalive_socket(addr_info: Any) -> socket.socket:
@@ -218,12 +229,14 @@ async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
 
     Never `read()` or `json()`: they would expand a compressed bomb before anyone could count.
     """
+    content = response.content
     bound = most.of_success if 200 <= response.status < 300 else most.of_error
     pieces: list[bytes] = []
     size = 0
     is_whole = True
     try:
-        while size <= bound and (piece := await response.content.readany()):
+        while size <= bound and not content.at_eof():
+            piece = await content.readany()
             pieces.append(piece)
             size += len(piece)
     except (aiohttp.ClientError, OSError, aiohttp.http_exceptions.HttpProcessingError):

@@ -85,7 +85,9 @@ def _check_num_images(value: object, model: str, choices: Choices | None) -> Non
 
 
 def _plain_dict(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else {} if value is None else value
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 @attrs.frozen

@@ -228,9 +228,7 @@ class Images:
         self._runtime = runtime
         self._defaults = defaults
         self._door = Door(runtime)
-
-    def _decode(self, raw: Any) -> ImageAnswer:
-        return wire.image_answer(raw, self._door)
+        self._decode = functools.partial(wire.image_answer, door=self._door)
 
     async def generate(
         self,
