@@ -36,6 +36,9 @@ PARKED_FOR = 60.0
 
 CEILING_FOR = 60.0  # seconds at max_in_flight after which it is said
 
+QUOTA_START = 20.0  # retries of 5xx that an account begins with, and may have
+QUOTA_SHARE = 0.1  # of one that a success earns
+
 COMPACT = 64  # dead entries that are let lie at least
 
 _SUCCESS = Event.SUCCESS  # asked for with every call, and slow to look up in the enum before Python 3.12
@@ -114,9 +117,6 @@ class Admission:
         "unknown_outcomes",
     )  # fmt: skip
 
-    QUOTA_START = 20.0
-    QUOTA_SHARE = 0.1
-
     def __init__(
         self,
         index: int,
@@ -132,7 +132,7 @@ class Admission:
         self.max_in_flight = max_in_flight
         self.parking = Parking()
         self.bound: list[tuple[int, Waiter]] = []  # resends that may go nowhere else
-        self.quota = self.QUOTA_START  # retries of 5xx that are left: an outage is not multiplied
+        self.quota = QUOTA_START  # retries of 5xx that are left: an outage is not multiplied
         self.throttled = 0
         self.retries = 0
         self.unknown_outcomes = 0
@@ -289,12 +289,13 @@ class Limiter:
         account = self._simple
         if account is not None and not account.bound:
             controller = account.controller
-            if controller.delay(now, demand.weight) > 0:
+            ticket = controller.send_if_free(now, demand.weight, demand.kind)
+            if ticket is None:
                 controller.on_idle(now)
                 return None
             grant = Grant()  # `_grant` without what cannot be here: this is the way of nearly every call
             grant.account = account
-            grant.ticket = controller.on_send(now, demand.weight, demand.kind)
+            grant.ticket = ticket
             self._out.add(grant)
             return grant
         account, _ = self._choose(demand, now)
@@ -349,8 +350,8 @@ class Limiter:
         if event is _SUCCESS:
             controller.on_success(now, grant.ticket, value or 0.0)
             account.throttled_since = None
-            if account.quota < account.QUOTA_START:
-                account.quota = min(account.QUOTA_START, account.quota + account.QUOTA_SHARE)
+            if account.quota < QUOTA_START:
+                account.quota = min(QUOTA_START, account.quota + QUOTA_SHARE)
         else:
             self._tell(account, grant, event, value, now)
         if self._queue or account.bound:

@@ -40,6 +40,7 @@ from hinow_async import (
     RetryPolicy,
     Timeouts,
 )
+from hinow_async._limiter import QUOTA_SHARE
 from hinow_async.sandbox import Behaviour, Fault, Sandbox
 
 QUICK = RetryPolicy(wait_initial=0)
@@ -561,7 +562,7 @@ async def test_retries_of_5xx_have_a_quota():
         result = await client.images.generate("Another")
 
         assert (error.call.attempts, result.call.attempts, len(server.requests)) == (2, 1, 3)
-        assert account.quota == account.QUOTA_SHARE
+        assert account.quota == QUOTA_SHARE
 
 
 async def test_an_outage_and_its_end_in_the_sandbox(connect, sandbox):
