@@ -32,13 +32,16 @@ COUNTED_ON = (3, 11)
 ROOM = 2 if sys.version_info[:2] == COUNTED_ON else 40
 """Calls of functions; other versions of Python count some things otherwise, e.g. comprehensions."""
 
-CALLS = {"images": 121, "chat/completions": 267}
+CALLS = {"images": 56, "chat/completions": 209}
 """Calls of functions beyond bare aiohttp's."""
 
-BYTES = {"images": 2914, "chat/completions": 3890}
+TASK = 0 if sys.version_info[:2] == COUNTED_ON else 43
+"""What aiohttp's task for the body takes: from Python 3.12 on it is cheap, and used as it is."""
+
+BYTES = {"images": 2562, "chat/completions": 3370}
 ROOM_IN_BYTES = 512
 
-ADMISSION = {True: 16, False: 12}
+ADMISSION = {True: 16, False: 11}
 """Calls of functions for one acquire and release where there is room, adaptive and not."""
 
 
@@ -66,7 +69,7 @@ async def test_a_call_takes_no_more_function_calls(base, path):
         ours = await function_calls(send)
     async with warm("aiohttp", base, path) as send:
         bare = await function_calls(send)
-    assert ours - bare <= CALLS[path] + ROOM, f"{ours - bare} calls of functions beyond bare aiohttp's"
+    assert ours - bare <= CALLS[path] + TASK + ROOM, f"{ours - bare} calls of functions beyond bare aiohttp's"
 
 
 @pytest.mark.parametrize("path", BYTES)

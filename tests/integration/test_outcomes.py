@@ -450,6 +450,36 @@ async def test_no_answer_within_the_response_timeout_is_unknown():
         assert books(client) == (PRICE, 0, 0)
 
 
+async def test_each_call_has_the_whole_response_timeout():
+    """One timer watches all of them: it rings for the first, and the others have their time all the same."""
+    timeouts = Timeouts(response=0.3)
+    async with (
+        RawServer(in_pieces(OK), stall) as server,
+        connect(server, timeouts=timeouts) as client,
+    ):
+        assert (await client.images.generate("A lighthouse")).images
+        await asyncio.sleep(0.15)  # half of the time for which the timer was set
+        errors = await asyncio.gather(*(fail(client, APITimeoutError) for _ in range(3)))
+
+        assert [error.outcome for error in errors] == ["unknown"] * 3
+        assert all(0.3 <= error.call.elapsed < 1 for error in errors)
+
+
+async def test_a_large_request_that_is_answered_before_it_was_read():
+    """The answer is taken although most of the request still waits to be written."""
+
+    async def refuse(talk):
+        await talk.head()
+        await talk.send(http(413))
+        await talk.until_gone()
+
+    async with RawServer(refuse) as server, connect(server) as client:
+        error = await fail(client, APIStatusError, extra={"image": "x" * 2**24}, timeout=5)
+
+        assert (error.status, error.outcome) == (413, "refused")
+        assert books(client) == (0, 0, 0)
+
+
 async def test_a_body_that_drips_for_ever_is_ended_by_the_response_timeout():
     """Every byte is on time, the whole is not."""
 

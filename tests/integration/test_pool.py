@@ -57,6 +57,18 @@ def test_a_client_is_used_by_one_loop_after_another(threaded):
     asyncio.run(client.aclose())
 
 
+def test_the_response_timeout_holds_in_every_loop(threaded):
+    """The timer of a loop that has ended watches over nothing; the next loop has its own."""
+    client = client_of(threaded, timeouts=Timeouts(response=0.2))
+    asyncio.run(client.images.generate("A lighthouse"))
+    threaded.change(latency=3)
+
+    with pytest.raises(APITimeoutError, match=r"within 0\.2 s"):
+        asyncio.run(client.images.generate("A lighthouse", timeout=2))
+
+    asyncio.run(client.aclose())
+
+
 def test_a_loop_that_ends_with_calls_in_flight_leaves_a_usable_client(threaded):
     """Waiters and grants of the dead loop are written off."""
     threaded.change(latency=5)

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hinow_async._protocol.adaptive import BETA, DEATHS, KINDS, OVERLOADED, PROBATION, Controller, Ticket
+from hinow_async._protocol.adaptive import (
+    BETA,
+    DEATHS,
+    KINDS,
+    OVERLOADED,
+    PROBATION,
+    Controller,
+    Curve,
+    Tally,
+    Ticket,
+)
 
 MAX_IN_FLIGHT = 64
 
@@ -200,6 +210,36 @@ def test_curves_fall_by_cuts_alone(history: list[tuple], seed: int) -> None:
 
 
 leavings = st.sampled_from(["granted", "gave up", "cancelled", "taken elsewhere"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories, st.floats(0, 30), st.booleans())
+def test_a_call_is_let_out_in_one_step_as_in_two(
+    history: list[tuple], silence: float, is_adaptive: bool
+) -> None:
+    """`send_if_free` is `delay` and `on_send`, whatever happened before."""
+    one, two = World(adaptive=is_adaptive), World(adaptive=is_adaptive)
+    for world in (one, two):
+        play(world, history)
+        world.wait(silence)
+    for _ in range(5):
+        together = one.controller.send_if_free(one.now, 2, "picture")
+        is_free = two.controller.delay(two.now, 2) == 0
+        apart = two.controller.on_send(two.now, 2, "picture") if is_free else None
+        assert together == apart
+        assert state_of(one.controller) == state_of(two.controller)
+
+
+def state_of(controller: Controller) -> dict[str, object]:
+    """What a controller remembers, but for the objects that compare by identity."""
+    names = [name for name in Controller.__slots__ if name not in {"_jitter", "_kinds"}]
+    values = {name: getattr(controller, name) for name in names}
+    return {
+        name: [getattr(value, part) for part in type(value).__slots__]
+        if isinstance(value, Curve | Tally)
+        else value
+        for name, value in values.items()
+    }
 
 
 @settings(max_examples=150, deadline=None)
