@@ -465,6 +465,31 @@ async def test_each_call_has_the_whole_response_timeout():
         assert all(0.3 <= error.call.elapsed < 1 for error in errors)
 
 
+@pytest.mark.parametrize("stale", [OK, http(408)], ids=["a success", "a timeout"])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(stale):
+    """It lies in an idle connection: the next call is neither answered by it nor sent after it, but anew."""
+    is_idle, is_said = asyncio.Event(), asyncio.Event()
+
+    async def say_more(talk):
+        await talk.request()
+        await talk.send(OK)
+        await is_idle.wait()
+        await talk.send(stale)
+        is_said.set()
+        await talk.request()
+
+    async with RawServer(say_more, answer(http(200, pictures(2)))) as server, connect(server) as client:
+        await client.images.generate("A lighthouse")
+        is_idle.set()
+        await is_said.wait()
+        await asyncio.sleep(0.05)  # turns in which the loop, which is the client's too, reads what lies there
+        result = await client.images.generate("A lighthouse")
+
+        assert (len(result.images), result.call.attempts) == (2, 2)
+        assert (len(server.requests), server.connections) == (2, 2)
+        assert books(client) == (3 * PRICE, 0, 0)  # one picture, and two
+
+
 async def test_a_large_request_that_is_answered_before_it_was_read():
     """The answer is taken although most of the request still waits to be written."""
 
