@@ -30,6 +30,7 @@ BENCHMARKS = (
     "streams",
     "many",
     "admission",
+    "replacements",
     "ledger",
     "batch",
     "downloads",

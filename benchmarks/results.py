@@ -15,7 +15,7 @@ from benchmarks import __file__ as here
 from benchmarks.figures import Figures
 
 PAGES = Path(here).parent.parent / "docs" / "benchmarks"
-PACKAGES = ("hinow-async", "aiohttp", "httpx", "openai", "huggingface-hub", "anyio")
+PACKAGES = ("hinow-async", "aiohttp", "httpx", "openai", "huggingface-hub", "uvloop", "orjson", "anyio")
 
 
 @attrs.frozen(kw_only=True)
