@@ -310,9 +310,10 @@ class Limiter:
         Raises:
             NotAdmittedError: it is pointless to wait (any longer).
         """
-        self.bind(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.bind(loop)
         self._check_hopeless(demand, self._clock())
-        waiter = Waiter(demand, asyncio.get_running_loop().create_future())
+        waiter = Waiter(demand, loop.create_future())
         queue = self._queue_of(demand)
         heapq.heappush(queue, (demand.arrival, waiter))
         if demand.deadline is not None:
@@ -382,6 +383,8 @@ class Limiter:
     @property
     def limit(self) -> int:
         """Calls allowed in flight now, over all accounts."""
+        if self._simple is not None:
+            return self._simple.controller.limit  # `generate_many` asks it for each of its items
         return sum(account.controller.limit for account in self.accounts)
 
     @property
@@ -606,6 +609,8 @@ class Limiter:
             raise NotAdmittedError("deadline" if demand.deadline <= now else "gate", shut)
 
     def _is_parked_everywhere(self, demand: Demand, now: float) -> bool:
+        if self._simple is not None:
+            return False
         for account in self.accounts:
             if account.parking.rest(demand.model, now) == 0 and account.fits(demand.weight):
                 return False

@@ -175,7 +175,7 @@ class Completions:
         async def make(index: int, item: Any, state: Item) -> ChatOutcome:
             request = item if isinstance(item, ChatRequest) else _given(item, {"model": model})
             try:
-                result = await self.run(request, attrs.evolve(options, watcher=state))
+                result = await self.run(request, options.watched_by(state))
             except (HinowError, ValueError) as error:
                 return ChatOutcome(index=index, request=request, error=error)
             saved, problem = await keeper.keep(index, result, state)

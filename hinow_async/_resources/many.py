@@ -239,20 +239,21 @@ class Stream(Generic[O]):
 
     async def _work(self) -> None:
         self._is_starting = False
+        task = asyncio.current_task()
         while self._is_of_use():
-            item = await self._pull()
+            item = await self._pull(task)
             if item is END:
                 return
             index = self._pulled
             self._pulled += 1
             self._in_queue += 1
-            await self._make(index, item)
+            await self._make(index, item, task)
 
-    async def _pull(self) -> Any:
+    async def _pull(self, task: asyncio.Task[Any] | None) -> Any:
         async with self._lock:
             if not self._is_of_use():
                 return END
-            self._puller = asyncio.current_task()
+            self._puller = task
             try:
                 item = await self._source.pull()
             except Exception as error:
@@ -269,9 +270,9 @@ class Stream(Generic[O]):
         if self._error is None:
             self._error = error
 
-    async def _make(self, index: int, item: Any) -> None:
+    async def _make(self, index: int, item: Any, task: asyncio.Task[Any] | None) -> None:
         state = Item(self)
-        state.task = asyncio.current_task()
+        state.task = task
         self._items.add(state)
         self._grow()
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio.to_thread
-import attrs
 
 from hinow_async._call import CallOptions
 from hinow_async._errors import DownloadError, HinowError
@@ -123,7 +122,7 @@ class OutcomeMaker:
         """
         request = as_request(item)
         try:
-            result = await self._run(request, attrs.evolve(self._options, watcher=state))
+            result = await self._run(request, self._options.watched_by(state))
         except (HinowError, ValueError) as error:
             return ImageOutcome(index=index, request=request, error=error)
         saved, problem = await self._keeper.keep(index, result, state)
