@@ -1,8 +1,8 @@
 """One timer for all calls that wait for an answer, and each for equally long.
 
-With a timer of its own each call costs up to 6 % more: asyncio keeps those that were cancelled in its heap, and
-compares them there in Python. Who waits equally long comes due in the order of asking, so the first one's
-timer is enough; it rings early where he has been answered, and is then set anew.
+With a timer of its own each call costs up to 6 % more: asyncio keeps those that were cancelled in its heap,
+and compares them there in Python. Who waits equally long comes due in the order of asking, so the first
+one's timer is enough; it rings early where he has been answered, and is then set anew.
 """
 
 from __future__ import annotations
