@@ -57,6 +57,12 @@ class Alarm:
         """Wait no longer, where it was waiting."""
         self._sleepers.pop(sleeper, None)
 
+    def close(self) -> None:
+        """Leave no timer behind; nobody waits any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _set_timer(self, loop: asyncio.AbstractEventLoop, rings: float) -> None:
         # In a context of its own: it outlives the call that asked first, whose values it would keep.
         self._rings = rings

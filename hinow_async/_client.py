@@ -205,6 +205,7 @@ class AsyncHinow:
         self._runtime.is_closed = True
         self._runtime.close_downloader()
         await self._runtime.engine.pool.aclose()
+        self._runtime.engine.alarm.close()
 
     async def __aenter__(self) -> Self:
         await self._runtime.enter()

@@ -57,6 +57,19 @@ def test_a_client_is_used_by_one_loop_after_another(threaded):
     asyncio.run(client.aclose())
 
 
+async def test_a_closed_client_leaves_no_timer_behind(sandbox):
+    """A loop that lives on is not held up by it at its end, and holds nothing of it until then."""
+    before = timers_of(asyncio.get_running_loop())
+    async with AsyncHinow(base_url=sandbox.base_url, api_key=sandbox.api_key) as client:
+        await client.images.generate("A lighthouse", timeout=60)
+    assert timers_of(asyncio.get_running_loop()) <= before
+
+
+def timers_of(loop):
+    """What a loop still has to ring."""
+    return {handle._callback.__qualname__ for handle in loop._scheduled if not handle.cancelled()}
+
+
 def test_the_response_timeout_holds_in_every_loop(threaded):
     """The timer of a loop that has ended watches over nothing; the next loop has its own."""
     client = client_of(threaded, timeouts=Timeouts(response=0.2))
