@@ -1,6 +1,5 @@
 """Folders that many downloads share: one handle, and one fsync for all whose files were named before it."""
 
-import copy
 import errno
 import os
 import threading
@@ -33,9 +32,23 @@ class Disk:
             raise error
 
 
+class Turns:
+    """A folder's count of turns, which can be looked at."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self._lock = threading.Lock()
+
+    def __next__(self) -> int:
+        with self._lock:
+            self.given += 1
+            return self.given - 1
+
+
 @pytest.fixture
 def folder(tmp_path: Path):
     made = Folder(tmp_path)
+    made._turns = Turns()
     yield made
     made.close()
 
@@ -45,7 +58,7 @@ def _wait_together(folder: Folder, disk: Disk, pool: ThreadPoolExecutor) -> list
     first = pool.submit(folder.sync)
     assert disk.begun.acquire(timeout=10)
     others = [pool.submit(folder.sync) for _ in range(WAITING)]
-    while next(copy.copy(folder._turns)) < 2 + WAITING:  # the first one's two turns, and theirs
+    while folder._turns.given < 2 + WAITING:  # the first one's two turns, and theirs
         time.sleep(0)
     return [first, *others]
 
