@@ -8,6 +8,7 @@ that cost nothing may be late: should it be lost, the item looks maybe paid, whi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import os
@@ -408,14 +409,13 @@ def open_ledger(root: Path, origin: str) -> Ledger:
     """
     path = schema.path_of(root / STATE)
     check_orphan(root)
-    connection = schema.open_ledger(path)
-    try:
-        reader = Reader(schema.open_reader(path), path)
+    with contextlib.ExitStack() as opened:
+        connection = opened.enter_context(contextlib.closing(schema.open_ledger(path)))
+        reader = opened.enter_context(contextlib.closing(Reader(schema.open_reader(path), path)))
         check_origin(root, reader, origin)
-        return Ledger(root, connection, reader, origin)
-    except BaseException:
-        connection.close()
-        raise
+        ledger = Ledger(root, connection, reader, origin)
+        opened.pop_all()
+        return ledger
 
 
 def look_into(root: Path, *, scratch: Path | None = None) -> Reader | None:
