@@ -1,6 +1,7 @@
 """Laws of server-sent events: what is read does not depend on how it came."""
 
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -135,6 +136,22 @@ def test_comments_for_ever_are_held_by_nothing():
 
     for _ in range(10_000):
         assert list(decoder.feed(b": ping\n\n")) == []
+
+
+def test_an_unfinished_line_takes_its_size_however_it_is_cut():
+    """A hostile server sends two bytes at a time: kept as they came, they would take thirty times as much."""
+    decoder = Decoder(max_event=MIB)
+    pieces = [b"data: "] + [b"xy"] * 100_000
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            assert list(decoder.feed(piece)) == []
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 2 * 200_000
+    assert list(decoder.feed(b"\n\n")) == [Event("xy" * 100_000)]
 
 
 def seconds(raw, piece):
