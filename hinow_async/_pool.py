@@ -47,6 +47,12 @@ READ_BUFFER = 512 * 1024
 SMALL = 32 * 1024
 """Bytes of a body that need not wait for the other side to read them: half of what aiohttp writes ahead."""
 
+_AT_ONCE: Final = 2**16
+"""Bytes of a stream that are handed over before others have their turn: hostile ones cost most per byte."""
+
+_PIECES_AT_ONCE: Final = 16
+"""The same for a whole answer, in the pieces that it comes in. Most have one or two."""
+
 _FIXED_PATHS = frozenset({"/images", "/chat/completions", "/models", "/balance"})
 
 _forgotten: list[object] = []
@@ -228,7 +234,8 @@ class Sizes:
 async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
     """Read an answer to its end, but no further than allowed; a cut one is given as far as it came.
 
-    Never `read()` or `json()`: they would expand a compressed bomb before anyone could count.
+    Never `read()` or `json()`: they would expand a compressed bomb before anyone could count. And what is
+    expanded is there without ever being waited for, so others are given their turn.
     """
     content = response.content
     bound = most.of_success if 200 <= response.status < 300 else most.of_error
@@ -240,6 +247,8 @@ async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
             piece = await content.readany()
             pieces.append(piece)
             size += len(piece)
+            if len(pieces) % _PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)
     except (aiohttp.ClientError, OSError, aiohttp.http_exceptions.HttpProcessingError):
         is_whole = False
     except BaseException:
@@ -274,12 +283,18 @@ class Incoming:
     async def read(self) -> bytes:
         """Return what has come since, at least one byte; nothing at the end.
 
+        One packet may hold a gigabyte, compressed: what is there is not waited for, so that without a turn
+        for others no deadline, and no cancel, would be heard until all of it was read.
+
         Raises:
             TransportError: it broke off; what had come before was returned.
         """
         if self._problem is None:
             try:
-                return await self._content.readany()
+                if there := self._content.read_nowait(_AT_ONCE):
+                    await asyncio.sleep(0)
+                    return there
+                return await self._content.read(_AT_ONCE)
             except (aiohttp.ClientError, OSError, RuntimeError, TransportError) as error:
                 self._problem = error if isinstance(error, TransportError) else _translate(error)
             # aiohttp forgets what it holds when a connection breaks: but that was paid for.

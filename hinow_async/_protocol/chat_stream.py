@@ -84,6 +84,8 @@ class ChatReader:
     def _read(self, event: Event) -> ChatCompletionChunk | None:
         """Return the chunk of an event; None, where it holds none: then it said the end, or a problem."""
         data = event.data
+        if not data and event.name != "error":
+            return None  # it says nothing, and a flood of such events must cost next to nothing
         try:
             raw = json.parse(data)
             if event.name != "error" and not (type(raw) is dict and is_error(raw)):
@@ -100,7 +102,7 @@ class ChatReader:
             self.is_done = True
         elif event.name == "error":
             self.problem = StreamProblem(data[:500], raw=_raw(data), is_said=True)
-        elif data and not data.isspace():  # an event without data says nothing
+        elif not data.isspace():
             self.problem = StreamProblem(reason, raw=_raw(data))
 
     def end(self) -> list[ChatCompletionChunk]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import gzip
 import json
 import pickle
 import resource
@@ -320,6 +321,20 @@ async def test_within_its_block_a_stream_can_be_read_on_after_a_break():
         final = await stream.completion()
 
     assert (first, rest, final.text) == ("One", [" two", " three"], "One two three")
+
+
+async def test_what_is_unpacked_gives_others_their_turn():
+    """One packet may hold a gigabyte, none of which is waited for: a cancel is heard all the same."""
+    packed = gzip.compress((b":" + b" " * 1000 + b"\n") * 8_000 + event("One") + DONE)
+    script = in_pieces(HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + packed)
+    async with serving(script) as (client, _), client.chat.completions.stream("Hello", **HIMAX) as stream:
+        reading = asyncio.create_task(stream.completion())
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    assert stream.partial.choices == ()
 
 
 async def test_what_had_come_is_there_after_leaving():
