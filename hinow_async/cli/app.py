@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import click
 
@@ -253,6 +253,8 @@ def balance(settings: Settings, screen: Screen) -> int:
 
 _AT_LEAST_0: Final = click.FloatRange(min=0)
 _ABOVE_0: Final = click.FloatRange(min=0, min_open=True)
+_MOST_TEXT: Final = 16 * 2**20
+"""Bytes of a file, or of standard input, that become a prompt."""
 
 
 @hinow.command()
@@ -281,19 +283,23 @@ def sandbox(port: int, screen: Screen, **behaviour: Any) -> int:
 
 def _text(prompt: str) -> str:
     """Return the prompt, or standard input where it is `-`."""
-    if prompt != "-":
-        return prompt
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise click.UsageError("standard input is not UTF-8") from None
+    return prompt if prompt != "-" else _read_text(sys.stdin.buffer, "standard input")
 
 
 def _file_text(path: Path) -> str:
+    with path.open("rb") as file:
+        return _read_text(file, str(path))
+
+
+def _read_text(file: BinaryIO, name: str) -> str:
+    """Read a text to its end, unless it has none: `yes |`, a device."""
+    data = file.read(_MOST_TEXT + 1)
+    if len(data) > _MOST_TEXT:
+        raise click.UsageError(f"{name} is longer than {_MOST_TEXT // 2**20} MiB: that is no prompt")
     try:
-        return path.read_text("utf-8-sig").strip()
+        return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError:
-        raise click.UsageError(f"{path} is not UTF-8") from None
+        raise click.UsageError(f"{name} is not UTF-8") from None
 
 
 def _defaults(sets: Sequence[str]) -> dict[str, Any]:

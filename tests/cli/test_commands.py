@@ -229,6 +229,13 @@ def test_chat_joins_prompts_standard_input_and_files(hinow, service, to_service,
     assert service.log[0].body["messages"][0]["content"] == "Sum up:\n\npiped\n\nNotes"
 
 
+def test_chat_reads_no_text_without_end(hinow, service, to_service):
+    """A device, or a pipe that is fed for ever, is refused after 16 MiB."""
+    ended = hinow("chat", "--file", "/dev/zero", "--model", "hinow/himax", env=to_service)
+    assert (ended.code, service.billing.received) == (2, 0)
+    assert "/dev/zero is longer than 16 MiB" in ended.err
+
+
 def test_chat_sends_pictures_along(hinow, service, to_service, tmp_path):
     """As data: URIs of what their bytes say; what is no picture is refused before anything is sent."""
     made = hinow("generate", "A fox", "--name", "fox", env=to_service).out.strip()
