@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -162,9 +163,9 @@ class ChatRequest:
         check_model(self.model)
         _check_range("temperature", self.temperature, 0.0)
         _check_range("top_p", self.top_p, 0.0, 1.0)
-        _check_range("max_tokens", self.max_tokens, 1)
-        if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool)):
-            raise ValueError(f"seed must be a whole number, not {self.seed!r}")
+        _check_range("repetition_penalty", self.repetition_penalty)
+        _check_whole("max_tokens", self.max_tokens, 1)
+        _check_whole("seed", self.seed)
         _check_stop(self.stop)
         _check_tools(self.tools)
         if self.response_format is not None and not isinstance(self.response_format, Mapping):
@@ -198,13 +199,18 @@ def _check_tools(tools: Any) -> None:
         raise ValueError(f"tools must be a list of mappings, not {tools!r:.200}")
 
 
-def _check_range(name: str, value: Any, low: float, high: float | None = None) -> None:
-    if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or value < low or (high is not None and value > high):
-        span = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
-        raise ValueError(f"{name} must be a number {span}, not {value!r}")
+def _check_range(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if value is not None and not (is_number and low <= value <= high):
+        span = f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}"
+        raise ValueError(f"{name} must be a number{span if low > -math.inf else ''}, not {value!r}")
+
+
+def _check_whole(name: str, value: Any, low: float = -math.inf) -> None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= low
+    if value is not None and not is_whole:
+        least = f" of at least {low:g}" if low > -math.inf else ""
+        raise ValueError(f"{name} must be a whole number{least}, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)

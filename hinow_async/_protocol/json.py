@@ -25,7 +25,7 @@ def dumps(value: Any) -> bytes:
     """
     try:
         text = _encode(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
         raise ValueError("not JSON: nested too deeply") from None

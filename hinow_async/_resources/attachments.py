@@ -89,14 +89,20 @@ def _bytes_of(source: Any, where: str) -> bytes:
 
 
 def _read(path: os.PathLike[Any], where: str) -> bytes:
-    """Read a file, and only a file: a pipe or a device might never end."""
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):
-            raise ValueError(f"{where}: it is no file")
-        with Path(path).open("rb") as file:
-            return file.read(MAX_PICTURE + 1)
+        return _content(Path(path))
     except OSError as error:
         raise ValueError(f"{where}: it cannot be read: {error.strerror or error}") from None
+    except ValueError as error:  # also a path with a NUL in it
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _content(path: Path) -> bytes:
+    """Read a file, and only a file: a pipe or a device might never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        return file.read(MAX_PICTURE + 1)
 
 
 def _encoded(data: bytes, where: str) -> str:

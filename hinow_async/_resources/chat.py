@@ -222,8 +222,8 @@ def _plan(request: ChatRequest, decode: Any, *, streams: bool = False) -> Plan[A
         body["stream"] = True
     try:
         raw = json.dumps(body)
-    except ValueError as error:
-        raise ValueError(f"the request is not JSON: {error}") from None
+    except ValueError:
+        raise ValueError(_fault(body)) from None
     return Plan(
         path="/chat/completions",
         request=request,
@@ -235,6 +235,16 @@ def _plan(request: ChatRequest, decode: Any, *, streams: bool = False) -> Plan[A
         count=_one,
         sizes=SIZES,
     )
+
+
+def _fault(body: Mapping[str, Any]) -> str:
+    """Say which field cannot be sent, and why."""
+    for name, value in body.items():
+        try:
+            json.dumps(value)
+        except ValueError as error:
+            return f"{name}: {error}"
+    return "the request is not JSON"  # a subclass of a text or a number, perhaps, that is not always the same
 
 
 def _one(_: object) -> int:

@@ -12,6 +12,7 @@ from hinow_async.sandbox import Behaviour, Sandbox
 
 PINNED = "openai/gpt-image-2-2026-04-21"
 HIMAX = {"model": "hinow/himax"}
+NAN = float("nan")
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ async def test_a_stream_sends_pictures_too(client, sandbox, picture):
     assert sandbox.log[-1].body["messages"][0]["content"][1]["image_url"]["url"].startswith("data:image/png")
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "text", "cut", "empty", "large"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "pipe", "text", "cut", "empty", "large", "nu\0l"])
 async def test_what_is_no_whole_picture_is_refused(client, sandbox, picture, tmp_path, kind):
     """Before anything is sent; the message names the file."""
     path = tmp_path / f"{kind}.png"
@@ -59,7 +60,7 @@ async def test_what_is_no_whole_picture_is_refused(client, sandbox, picture, tmp
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    elif kind != "missing":
+    elif kind not in {"missing", "nu\0l"}:
         data = {"text": b"no picture", "cut": picture.read_bytes()[:-4], "empty": b""}.get(kind)
         path.write_bytes(picture.read_bytes() + b"\0" * 21 * 2**20 if data is None else data)
     before = sandbox.billing.received
@@ -91,12 +92,26 @@ async def test_wrong_messages_are_named(client, sandbox, messages, said):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("seed", 1.5), ("seed", True), ("stop", 7), ("stop", [7]), ("tools", ["f"]), ("tools", 7),
-     ("response_format", "json"), ("tool_choice", 7)],
+     ("response_format", "json"), ("tool_choice", 7), ("temperature", -1), ("temperature", NAN),
+     ("top_p", 1.1), ("top_p", NAN), ("repetition_penalty", "much"), ("repetition_penalty", NAN),
+     ("max_tokens", 0), ("max_tokens", 1.5)],
 )  # fmt: skip
 async def test_wrong_options_are_named(client, sandbox, field, value):
     """With what would be right."""
     with pytest.raises(ValueError, match=f"{field} must be"):
         await client.chat.completions.create("Hello", **HIMAX, **{field: value})
+    assert sandbox.billing.received == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"response_format": {"x": b"1"}}, "response_format"), ({"tools": [{"x": {1}}]}, "tools"),
+     ({"extra": {"top_k": NAN}}, "top_k"), ({"extra": {"user": object()}}, "user")],
+)  # fmt: skip
+async def test_what_is_not_json_is_named(client, sandbox, options, field):
+    """By its field, before anything is sent."""
+    with pytest.raises(ValueError, match=rf"^{field}: not JSON: "):
+        await client.chat.completions.create("Hello", **HIMAX, **options)
     assert sandbox.billing.received == 0
 
 
