@@ -17,6 +17,7 @@ _TURNING: Final = {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *
 # Control characters have pictures of their own; a tab and a line end are what they are.
 _CONTROLS: Final = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n"}
 _SHOWN: Final = {**_CONTROLS, 0x7F: "\u2421", **dict.fromkeys(range(0x80, 0xA0), "\ufffd"), **_TURNING}
+_NO_FORMULAS: Final = "mathjax_ignore tex2jax_ignore"  # the first is that of MathJax 3 and 4, the other of 2
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -29,6 +30,15 @@ def shown(value: str) -> str:
 def text(value: str) -> str:
     """Return a text as it stands in an element, or in an attribute in quotes."""
     return html.escape(shown(value), quote=True)
+
+
+def output(content: str) -> str:
+    r"""Return what a value shows in a notebook, as a box whose text stands as it is.
+
+    Notebooks have MathJax read every output: without this the words between two prices would be set as a
+    formula, and `$\href{...}$` in a prompt would be a link.
+    """
+    return f'<div class="{_NO_FORMULAS}">{content}</div>' if content else ""
 
 
 def link(file: str) -> str:

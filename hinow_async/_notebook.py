@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Sized
 from typing import Any, Final, TypeVar
 
+from hinow_async._markup import output
 from hinow_async._models.images import OnProgress
 
 O = TypeVar("O")  # noqa: E741 - an outcome
@@ -81,7 +82,7 @@ class Bar:
         """Show *text* beside a bar of which *done* of *total* is full; without a total it only moves."""
         shown: Any = importlib.import_module("IPython.display")  # the kernel has it
         fill = "" if total is None else f' value="{done}" max="{total}"'
-        content = shown.HTML(f"<progress{fill}></progress> {html.escape(text)}")
+        content = shown.HTML(output(f"<progress{fill}></progress> {html.escape(text)}"))
         if self._handle is None:
             self._handle = shown.display(content, display_id=True)
         else:

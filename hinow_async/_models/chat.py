@@ -11,8 +11,8 @@ import attrs
 
 from hinow_async._errors import HinowError
 from hinow_async._figures import cut
-from hinow_async._markup import text
-from hinow_async._models.display import grid
+from hinow_async._markup import output, text
+from hinow_async._models.display import grid, saved_of
 from hinow_async._models.images import (
     Clientless,
     GeneratedImage,
@@ -22,6 +22,7 @@ from hinow_async._models.images import (
     check_extra,
     check_model,
     door_of,
+    not_saved,
     unwrapped,
 )
 
@@ -280,11 +281,12 @@ class ChatCompletion(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: as text, for Markdown of a model may load pictures from anywhere."""
-        inline = [image for image in self.images if image.url is None]
-        left = len(self.images) - len(inline)
-        hint = f"<p>{left} pictures not fetched: <code>await reply.images[0].read()</code></p>" * bool(left)
+        saved = saved_of(self)
+        there = {picture.index for picture in saved}
+        left = [image for image in self.images if image.index not in there]
         said = text(cut(self.text, _LONGEST_SHOWN))
-        return f'<div style="white-space: pre-wrap">{said}</div>{grid(inline)}{hint}'
+        pictures = grid(saved, self.request.prompt if self.request else "") + not_saved(left, "", "reply")
+        return output(f'<div style="white-space: pre-wrap">{said}</div>{pictures}')
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from hinow_async._markup import output
 from hinow_async._models.images import (
     Clientless,
     ImageDoor,
@@ -98,4 +99,4 @@ class ImageComparison(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook; nothing is fetched."""
-        return html_of(self, 'await comparison.save("out")')
+        return output(html_of(self, 'await comparison.save("out")'))

@@ -15,6 +15,7 @@ import attrs
 from hinow_async._errors import ConfigurationError, HinowError, IntegrityError
 from hinow_async._figures import paragraph
 from hinow_async._files import open_plain
+from hinow_async._markup import output
 from hinow_async._models.display import grid, saved_of
 from hinow_async._models.known import (
     KNOWN_MODELS,
@@ -246,7 +247,7 @@ class GeneratedImage(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook, if it came inline; nothing is fetched."""
-        return _not_saved([self], "")
+        return output(not_saved([self], ""))
 
 
 def decode_inline(text: str) -> bytes:
@@ -323,16 +324,16 @@ class ImageResult(Clientless):
         shown = grid(saved, self.request.prompt)
         there = {picture.index for picture in saved}
         left = [image for image in self.images if image.index not in there]
-        return paragraph(bold, self.request.prompt) + shown + _not_saved(left, self.request.prompt)
+        return output(paragraph(bold, self.request.prompt) + shown + not_saved(left, self.request.prompt))
 
 
-def _not_saved(images: Sequence[GeneratedImage], about: str) -> str:
-    """Return those that came inline side by side, and how to have the others."""
+def not_saved(images: Sequence[GeneratedImage], about: str, name: str = "result") -> str:
+    """Return those that came inline side by side, and how to have the others of *name*."""
     inline = [image for image in images if image.url is None]
     if len(inline) == len(images):
         return grid(inline, about)
-    hint = "<p>{} not fetched yet: <code>await result.save(&quot;out&quot;)</code> puts them on disk</p>"
-    return grid(inline, about) + hint.format(len(images) - len(inline))
+    hint = "<p>{:,} not fetched yet: <code>await {}.save(&quot;out&quot;)</code> puts them on disk</p>"
+    return grid(inline, about) + hint.format(len(images) - len(inline), name)
 
 
 @attrs.frozen
@@ -364,7 +365,7 @@ class SavedImage:
 
     def _repr_html_(self) -> str:
         """Show it in a notebook, made small."""
-        return grid([self])
+        return output(grid([self]))
 
 
 class SavedImages(tuple[SavedImage, ...]):
@@ -373,7 +374,7 @@ class SavedImages(tuple[SavedImage, ...]):
     __slots__ = ()
 
     def _repr_html_(self) -> str:
-        return grid(self)
+        return output(grid(self))
 
 
 R = TypeVar("R")
@@ -410,5 +411,5 @@ class ImageOutcome:
         if self.error is not None:
             shown += paragraph(type(self.error).__name__, str(self.error))
         if self.saved or self.result is None:
-            return shown + grid(self.saved, self.request.prompt)
-        return shown + self.result._repr_html_()
+            return output(shown + grid(self.saved, self.request.prompt))
+        return output(shown) + self.result._repr_html_()

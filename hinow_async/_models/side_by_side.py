@@ -169,7 +169,7 @@ def html_of(comparison: Any, how_to_save: str) -> str:
     return paragraph("Comparison", summary(comparison)) + table + _rest(comparison, how_to_save)
 
 
-_TOP: Final = "vertical-align: top; text-align: start; overflow-wrap: anywhere"
+_TOP: Final = "vertical-align: top; text-align: left; overflow-wrap: anywhere"
 
 
 def first_pictures(comparison: Any) -> list[tuple[int, str, Picture]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
+from hinow_async._markup import output
 from hinow_async.batch import words
 from hinow_async.batch.shown import first_pictures
 
@@ -72,7 +73,7 @@ class BatchReport:
 
     def _repr_html_(self) -> str:
         """Show it in a notebook, with the first pictures of the folder."""
-        return words.report_table(self) + first_pictures(self)
+        return output(words.report_table(self) + first_pictures(self))
 
 
 @attrs.frozen(kw_only=True)

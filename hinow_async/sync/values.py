@@ -12,7 +12,7 @@ import attrs
 
 from hinow_async._errors import ConfigurationError, HinowError
 from hinow_async._figures import cut, paragraph
-from hinow_async._markup import text
+from hinow_async._markup import output, text
 from hinow_async._models import chat as async_chat
 from hinow_async._models import comparison as async_comparison
 from hinow_async._models import images as async_images
@@ -122,7 +122,7 @@ class GeneratedImage(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook, if it came inline; nothing is fetched."""
-        return _not_saved([self], "")
+        return output(not_saved([self], ""))
 
 
 @attrs.frozen(getstate_setstate=False)
@@ -178,16 +178,16 @@ class ImageResult(Clientless):
         shown = grid(saved, self.request.prompt)
         there = {picture.index for picture in saved}
         left = [image for image in self.images if image.index not in there]
-        return paragraph(bold, self.request.prompt) + shown + _not_saved(left, self.request.prompt)
+        return output(paragraph(bold, self.request.prompt) + shown + not_saved(left, self.request.prompt))
 
 
-def _not_saved(images: Sequence[GeneratedImage], about: str) -> str:
-    """Return those that came inline side by side, and how to have the others."""
+def not_saved(images: Sequence[GeneratedImage], about: str, name: str = "result") -> str:
+    """Return those that came inline side by side, and how to have the others of *name*."""
     inline = [image for image in images if image.url is None]
     if len(inline) == len(images):
         return grid(inline, about)
-    hint = "<p>{} not fetched yet: <code>result.save(&quot;out&quot;)</code> puts them on disk</p>"
-    return grid(inline, about) + hint.format(len(images) - len(inline))
+    hint = "<p>{:,} not fetched yet: <code>{}.save(&quot;out&quot;)</code> puts them on disk</p>"
+    return grid(inline, about) + hint.format(len(images) - len(inline), name)
 
 
 @attrs.frozen(kw_only=True)
@@ -212,8 +212,8 @@ class ImageOutcome:
         if self.error is not None:
             shown += paragraph(type(self.error).__name__, str(self.error))
         if self.saved or self.result is None:
-            return shown + grid(self.saved, self.request.prompt)
-        return shown + self.result._repr_html_()
+            return output(shown + grid(self.saved, self.request.prompt))
+        return output(shown) + self.result._repr_html_()
 
 
 @attrs.frozen(kw_only=True, getstate_setstate=False)
@@ -263,11 +263,12 @@ class ChatCompletion(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: as text, for Markdown of a model may load pictures from anywhere."""
-        inline = [image for image in self.images if image.url is None]
-        left = len(self.images) - len(inline)
-        hint = f"<p>{left} pictures not fetched: <code>reply.images[0].read()</code></p>" * bool(left)
+        saved = saved_of(self)
+        there = {picture.index for picture in saved}
+        left = [image for image in self.images if image.index not in there]
         said = text(cut(self.text, _LONGEST_SHOWN))
-        return f'<div style="white-space: pre-wrap">{said}</div>{grid(inline)}{hint}'
+        pictures = grid(saved, self.request.prompt if self.request else "") + not_saved(left, "", "reply")
+        return output(f'<div style="white-space: pre-wrap">{said}</div>{pictures}')
 
 
 @attrs.frozen(kw_only=True)
@@ -367,7 +368,7 @@ class ImageComparison(Clientless):
 
     def _repr_html_(self) -> str:
         """Show it in a notebook; nothing is fetched."""
-        return html_of(self, 'comparison.save("out")')
+        return output(html_of(self, 'comparison.save("out")'))
 
 
 TWINS: dict[type, type] = {

@@ -24,8 +24,13 @@ def read(path):
 def outputs_of(notebook):
     """All HTML and all text that its cells showed."""
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
-    html = ["".join(output["data"].get("text/html", "")) for output in outputs if "data" in output]
+    html = [unboxed("".join(output["data"].get("text/html", ""))) for output in outputs if "data" in output]
     return html, "".join("".join(output.get("text", "")) for output in outputs)
+
+
+def unboxed(html):
+    """What is in the box that keeps MathJax out of it."""
+    return html.removeprefix('<div class="mathjax_ignore tex2jax_ignore">').removesuffix("</div>")
 
 
 @pytest.fixture(scope="module")

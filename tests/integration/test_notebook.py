@@ -13,6 +13,7 @@ from PIL import Image
 
 from hinow_async.sandbox import Behaviour, Sandbox
 
+BOX = '<div class="mathjax_ignore tex2jax_ignore">'
 PICTURES = re.compile(r'<img src="data:image/webp;base64,([^"]*)" alt="([^"]*)"')
 
 CELLS = {
@@ -62,6 +63,11 @@ async with client.images.generate_many((f"A cat {n}" for n in range(9)), save_to
         break
 """,
     "chat": "await client.chat.completions.create('Name <one> fox', model='hinow/himax')",
+    "chat pictures": """
+pictures = await client.chat.completions.create('A fox', model='openai/gpt-image-2-2026-04-21')
+pictures
+""",
+    "chat pictures saved": "_ = await pictures.save('chat')\npictures",
     "inline": """
 async with Sandbox(Behaviour(picture_size=64, answer_form="data_uris")) as other:
     async with AsyncHinow(api_key=other.api_key, base_url=other.base_url) as inline:
@@ -142,7 +148,14 @@ def outputs(folder):
 def html_of(outputs):
     """The HTML of a cell that has one output, which is HTML."""
     (output,) = outputs
-    return output["data"]["text/html"]
+    return shown_in(output)
+
+
+def shown_in(output):
+    """The HTML of an output, without the box that keeps MathJax out of it."""
+    html = output["data"]["text/html"]
+    assert html.startswith(BOX)
+    return html.removeprefix(BOX).removesuffix("</div>")
 
 
 def pictures_in(html):
@@ -197,7 +210,7 @@ def test_many_requests_have_one_bar(outputs):
     assert html_of(outputs["unsized"]) == (
         '<progress value="3" max="3"></progress> 3 of 3 done, 3 pictures saved'
     )
-    bar = outputs["left"][0]["data"]["text/html"]
+    bar = shown_in(outputs["left"][0])
     assert re.fullmatch(r'<progress value="(\d)" max="\1"></progress> \1 of \1 done, \1 pictures? saved', bar)
 
 
@@ -226,6 +239,16 @@ def test_an_answer_of_a_chat_is_text(outputs):
     html = html_of(outputs["chat"])
     assert html.startswith('<div style="white-space: pre-wrap">')
     assert "<one>" not in html
+
+
+def test_pictures_of_a_chat_are_shown_once_they_are_saved(outputs):
+    """As those of an `ImageResult` are."""
+    html = html_of(outputs["chat pictures"])
+    assert pictures_in(html) == []
+    assert "1 not fetched yet: <code>await reply.save(&quot;out&quot;)</code> puts them on disk" in html
+    html = html_of(outputs["chat pictures saved"])
+    assert pictures_in(html) == [((384, 384), "A fox")]
+    assert "not fetched" not in html
 
 
 def test_pictures_that_came_inline_are_shown(outputs):
@@ -273,7 +296,7 @@ def test_the_client_without_await_shows_progress(outputs, folder):
 
 def test_a_comparison_shows_itself(outputs):
     """With a bar while it is made; its pictures once they are saved, also in the value from before."""
-    bar, shown = (output["data"]["text/html"] for output in outputs["compared"])
+    bar, shown = (shown_in(output) for output in outputs["compared"])
     assert bar == '<progress value="4" max="4"></progress> 4 of 4 done'
     assert pictures_in(shown) == []
     assert "4 not fetched yet: <code>await comparison.save(&quot;out&quot;)</code>" in shown
@@ -281,10 +304,10 @@ def test_a_comparison_shows_itself(outputs):
         shown = html_of(outputs[cell])
         assert pictures_in(shown) == [((384, 384), "A gnu")] * 2 + [((384, 384), "An &lt;ox&gt;")] * 2
         assert "not fetched" not in shown
-    bar, shown = (output["data"]["text/html"] for output in outputs["compared at once"])
+    bar, shown = (shown_in(output) for output in outputs["compared at once"])
     assert bar.endswith("2 of 2 done, 2 pictures saved")
     assert len(pictures_in(shown)) == 2
-    bar, shown = (output["data"]["text/html"] for output in outputs["sync compared"])
+    bar, shown = (shown_in(output) for output in outputs["sync compared"])
     assert bar.endswith("2 of 2 done")
     assert len(pictures_in(shown)) == 2
 

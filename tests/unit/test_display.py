@@ -48,6 +48,8 @@ HOSTILE = (
     "![](https://evil.example/pixel.png) [x](javascript:alert(1))",
     "a\u202eb\ud800c\x00d\x1b]8;;https://evil.example\x07",
 )
+BOX = '<div class="mathjax_ignore tex2jax_ignore">'
+"""In it MathJax looks for no formulas: between two prices, or with a link of their own."""
 TAGS = {"div", "figure", "figcaption", "small", "img", "p", "b", "code"}
 TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
 
@@ -75,7 +77,8 @@ class Tags(HTMLParser):
 def show(value):
     """What a notebook shows of a value, after looking at each tag of it."""
     html = value if isinstance(value, str) else value._repr_html_()
-    seen = Tags(html)
+    assert isinstance(value, str) or html.startswith(BOX)
+    seen = Tags(html.replace(BOX, "<div>"))
     is_table = isinstance(value, ImageComparison)
     assert set(seen.tags) <= (TAGS | TABLE if is_table else TAGS)
     assert {name for name, _ in seen.attributes} <= {"style", "src", "alt", "title", *["scope"] * is_table}
