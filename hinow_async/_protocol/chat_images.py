@@ -14,9 +14,13 @@ from hinow_async._models.chat import Message
 
 # Linear on hostile text: each alternative begins with a literal, and no part of one can match
 # what its neighbour matches ("![" is found, then one run without brackets, then one without spaces).
-# A link may hold parentheses in pairs, as CommonMark has it.
-_MARKDOWN = re.compile(r"!\[[^\[\]]{0,1000}\]\(\s{0,10}<?((?:[^\s<>()]|\([^\s<>()]{0,1000}\))+)")
-_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,40};base64,[A-Za-z0-9+/=]+")
+# A description may hold brackets in pairs, and a link parentheses, as CommonMark has it.
+_MARKDOWN = re.compile(
+    r"!\[(?:[^\[\]]|\[[^\[\]]{0,100}\]){0,1000}\]\(\s{0,10}<?((?:[^\s<>()]|\([^\s<>()]{0,1000}\))+)"
+)
+_DATA_URI = re.compile(
+    r"data:image/[A-Za-z0-9.+-]{1,40}(?:;[A-Za-z0-9.=_-]{1,40}){0,4};base64,[A-Za-z0-9+/=]+"
+)
 
 
 def find_images(message: Message) -> list[str]:

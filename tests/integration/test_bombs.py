@@ -127,7 +127,13 @@ async def test_a_bad_link_never_fails_the_call(url):
 
 async def test_a_megabyte_of_markdown_is_searched_in_no_time():
     """The search for pictures in a chat is linear."""
-    for text in ("![](" * 250_000, "![" * 500_000, "![a](" + " " * MIB, "data:image/" * 90_000):
+    for text in (
+        "![](" * 250_000,
+        "![" * 500_000,
+        "![a](" + " " * MIB,
+        "data:image/" * 90_000,
+        "![[a]" * 200_000,
+    ):
         begun = time.process_time()
         find_images(Message("assistant", text))
         assert time.process_time() - begun < 0.3

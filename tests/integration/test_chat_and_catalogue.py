@@ -74,6 +74,7 @@ async def test_unknown_fields_of_a_chat_are_kept():
     [
         {"content": f"Here: ![a lighthouse]({PICTURE})"},
         {"content": f'Here: ![a lighthouse](<{PICTURE}> "A title")'},
+        {"content": f"Here: ![a [red] lighthouse]({PICTURE})"},
         {"content": [{"type": "text", "text": "Here"}, {"type": "image_url", "image_url": {"url": PICTURE}}]},
         {"content": "", "images": [{"image_url": {"url": PICTURE}}]},
         {"content": None, "images": [PICTURE]},
@@ -84,6 +85,15 @@ async def test_pictures_are_found_wherever_a_gateway_puts_them(message):
     completion, _ = await chat(reply({"role": "assistant", **message}))
 
     assert [image.url for image in completion.images] == [PICTURE]
+
+
+@pytest.mark.parametrize("head", ["data:image/png", "data:image/PNG", "data:image/png;charset=utf-8"])
+async def test_a_picture_in_the_text_may_say_more_of_itself(head):
+    """RFC 2397: a media type in any case, with parameters."""
+    text = f"Here: {head};base64,iVBORw0KGgo= it is"
+    completion, _ = await chat(reply({"role": "assistant", "content": text}))
+
+    assert [image.data for image in completion.images] == [b"\x89PNG\r\n\x1a\n"]
 
 
 async def test_a_link_of_markdown_may_hold_parentheses():
