@@ -47,6 +47,9 @@ READ_BUFFER = 512 * 1024
 SMALL = 32 * 1024
 """Bytes of a body that need not wait for the other side to read them: half of what aiohttp writes ahead."""
 
+_NO_STATUS: Final = 400
+"""What aiohttp calls the status of an answer that it cannot read."""
+
 _AT_ONCE: Final = 2**16
 """Bytes of a stream that are handed over before others have their turn: hostile ones cost most per byte."""
 
@@ -218,7 +221,17 @@ def _translate(error: Exception) -> TransportError:
         return TransportError(f"TLS failed: {error}", is_final=not is_cut)
     if isinstance(error, TimeoutError):
         return TransportError(f"connecting took too long: {error or type(error).__name__}", is_timeout=True)
-    return TransportError(f"{error or type(error).__name__}")
+    return TransportError(_words_of(error) or type(error).__name__)
+
+
+def _words_of(error: Exception) -> str:
+    """Return what an error says; of a broken body the reason alone, for its "400" is no status that came."""
+    reason = error if isinstance(error, aiohttp.ClientResponseError) else error.__cause__
+    if isinstance(reason, aiohttp.http_exceptions.HttpProcessingError):
+        return " ".join(reason.message.split())
+    if isinstance(reason, aiohttp.ClientResponseError) and reason.status == _NO_STATUS:
+        return " ".join(reason.message.split())
+    return str(error)
 
 
 class Sizes:
@@ -261,10 +274,16 @@ async def _read(response: aiohttp.ClientResponse, most: Sizes) -> Reply:
     return Reply(response.status, response.headers, body, is_whole=is_whole, is_too_large=is_too_large)
 
 
+def _hear(lost: asyncio.Future[None]) -> None:
+    """Take note of why a connection was lost, or asyncio complains that nobody did."""
+    if not lost.cancelled():
+        lost.exception()
+
+
 class Incoming:
     """An answer whose body is read as it comes; whoever has it closes it."""
 
-    __slots__ = ("_content", "_problem", "_response", "headers", "status")
+    __slots__ = ("_content", "_lost", "_problem", "_response", "headers", "status")
 
     is_success = True
 
@@ -274,6 +293,18 @@ class Incoming:
         self._problem: TransportError | None = None
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
+        protocol = response.connection.protocol if response.connection is not None else None
+        self._lost = protocol.closed if protocol is not None else None
+        if self._lost is not None:
+            self._lost.remove_done_callback(_hear)  # it is the connection's, and this may be its second body
+            self._lost.add_done_callback(_hear)
+            self._lost.add_done_callback(self._on_lost)
+
+    def _on_lost(self, _: object) -> None:
+        # Of a body whose chunking breaks off its rules aiohttp closes the connection, and never says so to
+        # who reads: he would wait for `idle`, if he set one, else for ever.
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(TransportError("the connection was closed in the middle of the body"))
 
     @property
     def is_json(self) -> bool:
@@ -316,6 +347,9 @@ class Incoming:
 
     def close(self) -> None:
         """Close the connection, unless the body came to its end and gave it back. Any number of times."""
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._on_lost)  # the connection may live longer than this
+            self._lost = None
         self._response.close()
 
 

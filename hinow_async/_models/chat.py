@@ -164,9 +164,11 @@ class ChatRequest:
         check_model(self.model)
         _check_range("temperature", self.temperature, 0.0)
         _check_range("top_p", self.top_p, 0.0, 1.0)
-        _check_range("repetition_penalty", self.repetition_penalty)
         _check_whole("max_tokens", self.max_tokens, 1)
-        _check_whole("seed", self.seed)
+        if self.repetition_penalty is not None:
+            _check_range("repetition_penalty", self.repetition_penalty)
+        if self.seed is not None:
+            _check_whole("seed", self.seed)
         _check_stop(self.stop)
         _check_tools(self.tools)
         if self.response_format is not None and not isinstance(self.response_format, Mapping):
@@ -201,15 +203,18 @@ def _check_tools(tools: Any) -> None:
 
 
 def _check_range(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    if value is None:
+        return
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-    if value is not None and not (is_number and low <= value <= high):
+    if not is_number or not low <= value <= high:
         span = f" from {low:g} to {high:g}" if high < math.inf else f" of at least {low:g}"
         raise ValueError(f"{name} must be a number{span if low > -math.inf else ''}, not {value!r}")
 
 
 def _check_whole(name: str, value: Any, low: float = -math.inf) -> None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= low
-    if value is not None and not is_whole:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
         least = f" of at least {low:g}" if low > -math.inf else ""
         raise ValueError(f"{name} must be a whole number{least}, not {value!r}")
 

@@ -493,6 +493,41 @@ async def test_a_cut_connection_keeps_what_had_come(reset, is_slow):
         assert (len(server.requests), client.stats().in_flight) == (1, 0)
 
 
+async def test_a_body_that_breaks_its_chunking_is_not_waited_for():
+    """Though nothing else ends the wait: aiohttp closes the connection, and tells nobody."""
+
+    async def script(talk):
+        await talk.request()
+        await talk.send(CHUNKED + chunked(event("One")))
+        await has_read.wait()
+        await talk.send(b"zz\r\n")
+        await talk.until_gone()
+
+    has_read = asyncio.Event()
+    patient = Timeouts(idle=None, response=None)
+    async with (
+        serving(script, timeouts=patient) as (client, _),
+        client.chat.completions.stream("Hello", **HIMAX) as stream,
+    ):
+        async for _text in stream.text:
+            break
+        has_read.set()
+        with pytest.raises(APIConnectionError, match="closed in the middle") as caught:
+            await asyncio.wait_for(stream.completion(), 10)
+
+    assert (caught.value.outcome, caught.value.partial.text) == ("unknown", "One")
+
+
+async def test_a_body_that_cannot_be_unpacked_says_so_in_words():
+    """And with no status that never came."""
+    head = HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n"
+    async with serving(in_pieces(head + b"not gzip at all")) as (client, _):
+        with pytest.raises(APIConnectionError) as caught:
+            await read_all(client)
+
+    assert "broke off: Can not decode content-encoding: gzip (it may" in str(caught.value)
+
+
 async def test_a_failed_stream_fails_again_when_it_is_asked_again():
     """It is not taken for a whole one."""
     async with (
