@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.add(tag)
-        assert attributes == []
+        assert attributes == ([] if tag != "div" else [("class", "mathjax_ignore tex2jax_ignore")])
         if tag in {"th", "td"}:
             self.cells.append("")
 
@@ -70,9 +70,12 @@ class Page(HTMLParser):
 
 @given(st.text(min_size=1, max_size=100), st.text(max_size=100))
 def test_a_table_holds_nothing_but_its_cells(out, reason):
-    """Whatever a folder is called and a service says: no tag, no attribute, nothing to be fetched."""
+    """Whatever a folder is called and a service says: no tag, no attribute, nothing to be fetched.
+
+    But for the box around it, in which two prices are no formula.
+    """
     page = Page(attrs.evolve(REPORT, out=out, reason=reason)._repr_html_())
-    assert page.tags == {"table", "tr", "th", "td"}
+    assert page.tags == {"div", "table", "tr", "th", "td"}
     table = dict(zip(page.cells[::2], page.cells[1::2], strict=True))
     assert table["items done"] == "1,003 of 1,200 (1,000 from before)"
     assert (table["estimated cost"], table["balance fell by"]) == ("$1.23", "$0.90")
