@@ -189,6 +189,7 @@ class Ledger:
         name = spool.name_of(attempt) if is_large else None
         values = (row.number, attempt, request_id, None if is_large else raw, name, now())
         has_more = row.tries > 1 or not row.is_new
+        self._has_changed = self._has_changed or has_more  # pictures of an earlier answer are no more its own
 
         def change(db: sqlite3.Connection) -> None:
             if name is not None:

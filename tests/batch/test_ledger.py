@@ -78,6 +78,18 @@ async def save_one(ledger, root, number=1):
     await ledger.kept(item, [kept_file(root, number)], bought(attempt), None)
 
 
+async def test_an_answer_that_replaces_another_takes_its_pictures_from_the_manifest(root):
+    """Also where the run ends before its own are there."""
+    with opened(root) as ledger:
+        await save_one(ledger, root)
+    assert json.loads((root / "manifest.jsonl").read_text())["id"] == "item-1"
+    with opened(root) as ledger:
+        attempt = ledger.next_attempt()
+        await ledger.sent(row(1), attempt, "key", "main", Decimal("0.087"))
+        await ledger.answered(row(1), attempt, RAW, "r")
+    assert not (root / "manifest.jsonl").read_text()
+
+
 # -- what is refused -------------------------------------------------------------------------------------
 
 
