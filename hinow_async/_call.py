@@ -202,6 +202,8 @@ class Call(Generic[T]):
             return answer, self.record()
         finally:
             self._tell_ended()
+            # Who follows it knows it, too: only the garbage collector would free such a cycle.
+            self._options.watcher = self._options.journal = None
 
     def _begin(self) -> None:
         self._engine.limiter.check_weight(self.weight)

@@ -64,14 +64,13 @@ class Source:
 class Item:
     """One pulled item on its way; also what its call reports to (`_call.Watcher`)."""
 
-    __slots__ = ("_stream", "_was_maybe_paid", "call", "is_granted", "task")
+    __slots__ = ("_stream", "call", "is_granted", "task")
 
     def __init__(self, stream: Stream[Any]) -> None:
         self._stream = stream
         self.call: Call[Any] | None = None
         self.is_granted = False
         self.task: asyncio.Task[Any] | None = None
-        self._was_maybe_paid = False
 
     def on_granted(self, call: Call[Any]) -> None:
         """The call is about to be sent, so one more item may wait in its place."""
@@ -96,12 +95,7 @@ class Item:
     @property
     def is_maybe_paid(self) -> bool:
         """Whether the call was sent without an answer that could be read."""
-        return self._was_maybe_paid or (self.call is not None and self.call.unknown_outcomes > 0)
-
-    def let_go(self) -> None:
-        """Forget the call, which has ended: it knows us, and only the collector would free the two."""
-        self._was_maybe_paid = self.is_maybe_paid
-        self.call = self.task = None
+        return self.call is not None and self.call.unknown_outcomes > 0
 
 
 class Stream(Generic[O]):
@@ -284,7 +278,6 @@ class Stream(Generic[O]):
             self._items.discard(state)
             if not state.is_granted:
                 self._in_queue -= 1
-        state.let_go()
         self._deliver(index, outcome)
 
     def on_left_queue(self) -> None:

@@ -371,7 +371,6 @@ class Batch:
                 await self._save(work, trip.as_paid(result))
         finally:
             self._on_way.discard(trip)
-            trip.let_go()
         self._settle(work, trip, is_paid=result is not None)
 
     def _settle(self, work: Work, trip: Trip, *, is_paid: bool) -> None:

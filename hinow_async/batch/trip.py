@@ -91,10 +91,6 @@ class Trip:
 
     # -- its end -------------------------------------------------------------------------------------
 
-    def let_go(self) -> None:
-        """Forget the call, which has ended: it knows us, and only the collector would free the two."""
-        self._call = None
-
     def end_unknown(self, problem: Problem) -> None:
         """Record that nobody knows whether it was billed; an answer that came was of no use."""
         self._ledger.maybe_paid(self.row, problem, attempt=self._last if self.is_answered else None)
