@@ -32,14 +32,22 @@ class JsonLines:
         self._mode = mode
         self._fd = os.open(path, _APPEND, mode)
         self._size = self._mend()
+        self._added: list[bytes] = []
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines.
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines, which `flush` writes."""
+        self._added += [json.dumps(row) + b"\n" for row in rows]
+
+    def flush(self) -> None:
+        """Write the lines that were added.
 
         Raises:
             OSError: they could not be written; none of them is there.
         """
-        data = b"".join(json.dumps(row) + b"\n" for row in rows)
+        if not self._added:
+            return
+        data = b"".join(self._added)
+        self._added.clear()
         try:
             write_all(self._fd, data)
         except OSError:

@@ -68,6 +68,8 @@ class Row:
     """Those that were recorded in this run."""
     usd: str | None = attrs.field(default=None, init=False)
     """What the ledger has as the price of the last of them."""
+    is_spooled: bool = attrs.field(default=False, init=False)
+    """Whether its answer lies in a file beside the ledger."""
 
 
 @attrs.frozen(kw_only=True)
@@ -130,7 +132,8 @@ class Ledger:
                 what is in flight: nothing more must be sent.
         """
         self._on_full = on_full
-        self._writer = Writer(self._connection, printable(str(schema.path_of(self._root / STATE)), 200))
+        name = printable(str(schema.path_of(self._root / STATE)), 200)
+        self._writer = Writer(self._connection, name, self._write_lines)
 
     def reserve_room(self) -> None:
         """Keep room for the answers of what is in flight; blocks.
@@ -185,9 +188,9 @@ class Ledger:
         Raises:
             OSError: it could not be recorded.
         """
-        is_large = len(raw) > _LARGEST_IN_DATABASE
-        name = spool.name_of(attempt) if is_large else None
-        values = (row.number, attempt, request_id, None if is_large else raw, name, now())
+        row.is_spooled = len(raw) > _LARGEST_IN_DATABASE
+        name = spool.name_of(attempt) if row.is_spooled else None
+        values = (row.number, attempt, request_id, None if row.is_spooled else raw, name, now())
         has_more = row.tries > 1 or not row.is_new
         self._has_changed = self._has_changed or has_more  # pictures of an earlier answer are no more its own
 
@@ -220,13 +223,10 @@ class Ledger:
         values = _file_values(row, file, "placing")
         self._opened.commit_from_thread(lambda db: _put_files(db, [values]))
 
-    async def kept(
-        self, row: Row, saved: Sequence[KeptFile], bought: Bought, problem: Problem | None
-    ) -> None:
-        """Record which pictures of an answer are there, and that it is done if there is no *problem*.
+    def kept(self, row: Row, saved: Sequence[KeptFile], bought: Bought, problem: Problem | None) -> None:
+        """Record which pictures of an answer are there, and that it is done if there is no *problem*; soon.
 
-        Raises:
-            OSError: it could not be recorded; they are found again by the next run.
+        Until then they are found again by their names, and known by their hashes.
         """
         self._has_changed = True
         files = [_file_values(row, file, "saved") for file in saved]
@@ -248,11 +248,11 @@ class Ledger:
                 )
 
         def then() -> None:
-            self._append(self._manifest, lambda: self._lines(row, files, bought))
-            if problem is None:
+            self._manifest.add(self._lines(row, files, bought))
+            if problem is None and row.is_spooled:
                 spool.remove(self._spool, spool.name_of(bought.attempt))
 
-        await self._opened.commit(change, then)
+        self._opened.put(change, then)
 
     def put_off(self, row: Row, problem: Problem) -> None:
         """An answered item keeps its state, with what was in the way of its pictures; soon."""
@@ -290,7 +290,7 @@ class Ledger:
         def change(db: sqlite3.Connection) -> None:
             db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", values)
 
-        self._opened.put(change, lambda: self._append(self._failures, lambda: [skipped_line(*values)]))
+        self._opened.put(change, lambda: self._failures.add([skipped_line(*values)]))
 
     def _end(self, row: Row, state: str, problem: Problem, before: Change | None = None) -> None:
         self._has_changed = True
@@ -304,7 +304,7 @@ class Ledger:
             prompt = json.loads(row.request.encode()).get("prompt")
             return [{"id": row.id, **attrs.asdict(problem), "prompt": prompt}]
 
-        self._opened.put(change, lambda: self._append(self._failures, lines))
+        self._opened.put(change, lambda: self._failures.add(lines()))
 
     def _upsert(self, db: sqlite3.Connection, row: Row, state: str, problem: str | None) -> None:
         """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
@@ -331,12 +331,13 @@ class Ledger:
                 values, usd=bought.usd, images=bought.images, at=at, is_sandbox=self._is_sandbox
             )
 
-    def _append(self, file: JsonLines, lines: Callable[[], Any]) -> None:
-        """Append to a file that is only derived: where it fails, the end or the next start mends it."""
-        try:
-            file.append(lines())
-        except OSError:
-            self._has_changed = True
+    def _write_lines(self) -> None:
+        """Append what a commit brought to files that are derived: the end, or the next start, mends them."""
+        for file in (self._manifest, self._failures):
+            try:
+                file.flush()
+            except OSError:
+                self._has_changed = True
 
     def mend(self) -> None:
         """Bring the manifest up to what the ledger says, if a run before did not end; blocks."""

@@ -44,6 +44,7 @@ def paid_for(root: Path, reader: Reader, row: Row, known: Known) -> Paid | Probl
         answer = image_answer(json.loads(body))
     except (json.MalformedJSONError, WireError) as error:
         return _problem("unknown", f"its answer cannot be read: {error}")
+    row.is_spooled = answered.spool is not None
     there = {kept.picture for kept in known.files if kept.is_saved and _is_there(root, kept)}
     adopted = tuple(kept for kept in known.files if not kept.is_saved and _is_whole(root, kept))
     there.update(kept.picture for kept in adopted)

@@ -542,7 +542,7 @@ class Batch:
         try:
             if haul.files or paid.adopted:
                 await self._settle_folder(work.item.folder)
-            await self._opened.kept(paid.row, [*paid.adopted, *haul.files], paid.bought, reason)
+            self._opened.kept(paid.row, [*paid.adopted, *haul.files], paid.bought, reason)
         except OSError as error:
             problem, reason = error, _problem(type(error).__name__, str(error), "lost")
         self._tally.images += len(haul.files)

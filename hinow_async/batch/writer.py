@@ -64,15 +64,17 @@ class _Entry:
 class Writer:
     """Commits changes in their order, in a thread of its own."""
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str, after: Callable[[], None]) -> None:
         """Begin; made and used on one event loop.
 
         Args:
             connection: Nobody else uses it from now on.
             name: How messages call the database.
+            after: Called in the thread after each commit, and what its changes have to be called then.
         """
         self._connection = connection
         self._name = name
+        self._after = after
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
         self._late: list[_Entry] = []
@@ -157,6 +159,7 @@ class Writer:
             for entry in entries:
                 if entry.then is not None:
                     entry.then()
+            self._after()
         self._wake(entries, problem)
 
     def _execute(self, entries: Iterable[_Entry]) -> None:

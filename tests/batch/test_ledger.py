@@ -75,7 +75,7 @@ async def save_one(ledger, root, number=1):
     item, attempt = row(number), ledger.next_attempt()
     await ledger.sent(item, attempt, "key", "main", Decimal("0.087"))
     await ledger.answered(item, attempt, RAW, "r")
-    await ledger.kept(item, [kept_file(root, number)], bought(attempt), None)
+    ledger.kept(item, [kept_file(root, number)], bought(attempt), None)
 
 
 async def test_an_answer_that_replaces_another_takes_its_pictures_from_the_manifest(root):
@@ -377,7 +377,7 @@ class Course(RuleBasedStateMachine):
         if end == "saved":
             file = kept_file(self.root, number)
             self.ledger.placing(row(number), file)
-            self.do(self.ledger.kept(row(number), [file], bought(attempt), None))
+            self.ledger.kept(row(number), [file], bought(attempt), None)
             self.do(self.settle_price(attempt))
             self.states[number] = "saved"
             self.kept.add(number)
