@@ -163,7 +163,7 @@ class Ledger:
         row.usd = None if usd is None else str(usd)
         values = (attempt, row.number, key, account, row.usd, now(), "open")
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             self._upsert(db, row, "'sent'", None)
             db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
@@ -172,7 +172,7 @@ class Ledger:
     def unbilled(self, row: Row, attempt: int) -> None:
         """Close a try that cost nothing; soon."""
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             db.execute("UPDATE attempts SET state = 'unbilled' WHERE attempt = ?", (attempt,))
             db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, row.number))
             db.execute(
@@ -190,11 +190,13 @@ class Ledger:
         """
         row.is_spooled = len(raw) > _LARGEST_IN_DATABASE
         name = spool.name_of(attempt) if row.is_spooled else None
-        values = (row.number, attempt, request_id, None if row.is_spooled else raw, name, now())
+        # A constant rather than a parameter: what is no text and no number is adapted at some expense.
+        place = "NULL, ?" if row.is_spooled else "?, NULL"
+        values = (row.number, attempt, request_id, name or raw, now())
         has_more = row.tries > 1 or not row.is_new
         self._has_changed = self._has_changed or has_more  # pictures of an earlier answer are no more its own
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             if name is not None:
                 spool.write(self._spool, name, raw)
             db.execute("UPDATE attempts SET state = 'answered' WHERE attempt = ?", (attempt,))
@@ -204,8 +206,8 @@ class Ledger:
                 )
                 db.execute("DELETE FROM files WHERE item = ?", (row.number,))
             db.execute(
-                "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, spool, at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, spool, at)"  # noqa: S608 - constants
+                f" VALUES (?, ?, ?, {place}, ?)",
                 values,
             )
             db.execute("UPDATE items SET state = 'answered' WHERE item = ?", (row.number,))
@@ -233,7 +235,7 @@ class Ledger:
         usd = None if bought.usd is None else str(bought.usd)
         has_other_price = not row.tries or usd != row.usd
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             _put_files(db, files)
             db.execute(
                 "UPDATE answers SET model = ?, provider = ?, images = ? WHERE item = ?",
@@ -275,7 +277,7 @@ class Ledger:
             attempt: The try whose answer cannot be read; None: none was answered.
         """
 
-        def before(db: sqlite3.Connection) -> None:
+        def before(db: sqlite3.Cursor) -> None:
             db.execute(
                 "UPDATE attempts SET state = 'unknown' WHERE item = ? AND (state = 'open' OR attempt = ?)",
                 (row.number, attempt),
@@ -287,7 +289,7 @@ class Ledger:
         """Record a line of the source that cannot be read; soon."""
         values = (line, message, now())
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", values)
 
         self._opened.put(change, lambda: self._failures.add([skipped_line(*values)]))
@@ -295,7 +297,7 @@ class Ledger:
     def _end(self, row: Row, state: str, problem: Problem, before: Change | None = None) -> None:
         self._has_changed = True
 
-        def change(db: sqlite3.Connection) -> None:
+        def change(db: sqlite3.Cursor) -> None:
             if before is not None:
                 before(db)
             self._upsert(db, row, state, json.dumps(attrs.asdict(problem)).decode())
@@ -306,17 +308,19 @@ class Ledger:
 
         self._opened.put(change, lambda: self._failures.add(lines()))
 
-    def _upsert(self, db: sqlite3.Connection, row: Row, state: str, problem: str | None) -> None:
+    def _upsert(self, db: sqlite3.Cursor, row: Row, state: str, problem: str | None) -> None:
         """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
         if row.supersedes is not None:
             db.execute("UPDATE items SET id = NULL WHERE item = ?", (row.supersedes,))
         first = "'failed'" if state == _FAILED else state
+        values = (row.number, row.id, row.fingerprint, row.request, self._run)
+        last, values = ("NULL", values) if problem is None else ("?", (*values, problem))
         db.execute(
-            f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, ?)"  # noqa: S608 - constants
+            f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, {last})"  # noqa: S608 - constants
             f" ON CONFLICT (item) DO UPDATE SET state = {state}, fingerprint = excluded.fingerprint,"
             " request = excluded.request, run = excluded.run,"
             " problem = coalesce(excluded.problem, problem)",
-            (row.number, row.id, row.fingerprint, row.request, self._run, problem),
+            values,
         )
 
     # -- the two files -----------------------------------------------------------------------------
@@ -379,7 +383,7 @@ class Ledger:
         schema.close(self._connection)
         self._reserve.give_back()
 
-    def _forget(self, db: sqlite3.Connection) -> None:
+    def _forget(self, db: sqlite3.Cursor) -> None:
         db.execute("UPDATE items SET state = 'planned' WHERE state = 'failed' AND run < ?", (self._run,))
 
     def _write_fact(self, name: str, value: str | None) -> None:
@@ -515,9 +519,9 @@ def _file_values(row: Row, file: KeptFile, state: str) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _put_files(db: sqlite3.Connection, files: Sequence[tuple[Any, ...]]) -> None:
+def _put_files(db: sqlite3.Cursor, files: Sequence[tuple[Any, ...]]) -> None:
     db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
 
 
-def _nothing(_: sqlite3.Connection) -> None:
+def _nothing(_: sqlite3.Cursor) -> None:
     """Change nothing."""

@@ -47,6 +47,8 @@ class Planner:
         self._seen = Seen()
         """`=id` where the id is its own file name, as a file system sees it that knows no case; else `#id`,
         and `~name` for the file name that it was the first to have."""
+        self._has_folded = False
+        """Whether any of them is a `~name`."""
         self._repeats: dict[str, int] = {}
 
     def place(self, entry: Entry) -> Item:
@@ -57,12 +59,15 @@ class Planner:
         """
         position = self._position
         self._position += 1
-        name = entry.fingerprint[:_DIGITS] if entry.id is None else entry.id
-        stem = self._free_stem(name)
-        if stem is None and entry.id is not None:
-            raise self._repeated(entry, position)
-        if stem is None:
-            name, stem = self._next_repeat(name)
+        if entry.id is None:
+            name = entry.fingerprint[:_DIGITS]
+            stem = self._free_own(name)
+            if stem is None:
+                name, stem = self._next_repeat(name)
+        else:
+            name, stem = entry.id, self._free_stem(entry.id)
+            if stem is None:
+                raise self._repeated(entry, position)
         return Item(name, entry.request, entry.fingerprint, entry.line, folder_of(position), stem)
 
     def _next_repeat(self, base: str) -> tuple[str, str]:
@@ -77,17 +82,20 @@ class Planner:
         """Return a file name that no other item has; None: the item itself was there before."""
         stem = safe_name(name)
         folded = fold(stem)
-        is_own = folded == name  # as nearly every id: then one mark says both, and half the memory is enough
-        if is_own and f"={name}" in self._seen:
-            return None
-        if is_own and f"~{name}" not in self._seen:
-            self._seen.add(f"={name}")
-            return stem
+        if folded == name:
+            return self._free_own(name)
         if not self._seen.add(f"#{name}"):
             return None
-        if is_own or f"={folded}" in self._seen or not self._seen.add(f"~{folded}"):
+        if f"={folded}" in self._seen or not self._seen.add(f"~{folded}"):
             return safe_name(name, has_twin=True)
+        self._has_folded = True
         return stem
+
+    def _free_own(self, name: str) -> str | None:
+        """Like `_free_stem`, for a name that is its own file name, as nearly every one: it needs one mark."""
+        if self._has_folded and f"~{name}" in self._seen:
+            return safe_name(name, has_twin=True) if self._seen.add(f"#{name}") else None
+        return name if self._seen.add(f"={name}") else None
 
     def _repeated(self, entry: Entry, position: int) -> SourceError:
         where = f"line {entry.line}" if entry.line is not None else f"item {position + 1}"

@@ -21,8 +21,8 @@ import attrs
 
 from hinow_async._errors import LedgerCorruptError
 
-Change = Callable[[sqlite3.Connection], None]
-"""Executes its statements; it begins and ends no transaction."""
+Change = Callable[[sqlite3.Cursor], None]
+"""Executes its statements; it begins and ends no transaction. A connection would make a cursor for each."""
 
 GATHER: Final = 0.006
 """Seconds that changes are gathered under load."""
@@ -72,7 +72,7 @@ class Writer:
             name: How messages call the database.
             after: Called in the thread after each commit, and what its changes have to be called then.
         """
-        self._connection = connection
+        self._cursor = connection.cursor()
         self._name = name
         self._after = after
         self._loop = asyncio.get_running_loop()
@@ -163,15 +163,15 @@ class Writer:
         self._wake(entries, problem)
 
     def _execute(self, entries: Iterable[_Entry]) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
+        cursor = self._cursor
+        cursor.execute("BEGIN IMMEDIATE")
         try:
             for entry in entries:
-                entry.change(connection)
-            connection.execute("COMMIT")
+                entry.change(cursor)
+            cursor.execute("COMMIT")
         except BaseException:
-            if connection.in_transaction:  # some failures have rolled it back already
-                connection.execute("ROLLBACK")
+            if cursor.connection.in_transaction:  # some failures have rolled it back already
+                cursor.execute("ROLLBACK")
             raise
 
     def _translated(self, error: Exception) -> Exception:
