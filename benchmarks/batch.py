@@ -111,8 +111,12 @@ def without_download() -> None:
             made.add(directory)
             await self._threads.run(partial(directory.mkdir, parents=True, exist_ok=True))
         kept = Kept(f"{stem}-{image.index}.png", image.index, "0" * 64, 4096, "png", 64, 64)
-        await self._threads.run(placing, kept)
-        return kept
+
+        def steps() -> Any:
+            yield partial(placing, kept)
+            return kept
+
+        return await self._threads.run_steps(steps())
 
     made: set[Path] = set()
 

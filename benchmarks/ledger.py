@@ -75,7 +75,7 @@ def without_durability() -> None:
 
     Writer.commit = commit  # type: ignore[method-assign]
     Writer.put = lambda self, change, then=None: None  # type: ignore[method-assign]
-    Writer.commit_from_thread = lambda self, change: None  # type: ignore[method-assign]
+    Writer.commit_and_tell = lambda self, change, told: told(None)  # type: ignore[method-assign]
 
 
 async def _changes(root: Path, rate: float, seconds: float) -> dict[str, float]:

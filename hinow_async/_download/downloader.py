@@ -269,7 +269,7 @@ class Downloader:
             if not has_ended:
                 # In its thread, whatever becomes of the waiting, and after all that is under way there.
                 # Shielded: a cancelled scope of anyio would cut every wait short, and leave the file behind.
-                discarding = self._threads.run(part.discard)
+                discarding = self._threads.run_steps(part.discard())
                 with anyio.move_on_after(_CLEANING, shield=True):
                     await asyncio.wait({discarding})
 
@@ -278,7 +278,8 @@ class Downloader:
             return self._threads.run(part.write, piece, transfer.version)
 
         def finish(last: Piece | None) -> asyncio.Future[Kept]:
-            return self._threads.run(lambda: part.finish(last, overwrite=job.overwrite, placing=job.placing))
+            steps = part.finish(last, overwrite=job.overwrite, placing=job.placing)
+            return self._threads.run_steps(steps)
 
         if job.image.url is None:
             data = await self._threads.run(self._decode, job.image)

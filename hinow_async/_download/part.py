@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import itertools
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,6 +23,7 @@ import attrs
 
 from hinow_async._download import checkpoint
 from hinow_async._download.folder import NEW, Folder, Folders, claim, is_same, sync_file
+from hinow_async._download.threads import Wait
 from hinow_async._download.transfer import Piece, Version
 from hinow_async._models.images import ImageFormat
 from hinow_async._protocol.names import extension, numbered
@@ -49,8 +51,9 @@ class Kept:
     height: int
 
 
-Placing = Callable[[Kept], None]
-"""Is told, in a thread, what a file that is whole and durable is about to be called; may block, and raise."""
+Placing = Callable[[Kept, Callable[[Exception | None], None]], None]
+"""Is told, in a thread, what a file that is whole and durable is about to be called, and what to call, in any
+thread, once it may be called that, or with what stands against it."""
 
 Judge = Callable[[IO[bytes], PictureFacts], None]
 """Is given the whole file, in a thread; raises `IntegrityError` if it is no good."""
@@ -102,6 +105,10 @@ class Part:
         self._fd: int | None = None
         self._size = 0
         self._is_done = False
+        self._is_named_soon = False
+        """Whether it is whole and durable, and waits for nothing but its name."""
+        self._told: list[Callable[[Exception | None], None]] = []
+        """What is called when it has its name, or gets none."""
 
     def resume(self) -> tuple[int, Version] | None:
         """Go on with what an earlier run left, if that can be trusted; return its size and version."""
@@ -131,8 +138,10 @@ class Part:
             self._append(piece)
             self._note(version)
 
-    def finish(self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None) -> Kept:
-        """Append the *last* bytes, judge the whole, make it durable and give it its name.
+    def finish(
+        self, last: Piece | None, *, overwrite: bool, placing: Placing | None = None
+    ) -> Generator[Wait, None, Kept]:
+        """Append the *last* bytes, judge the whole, make it durable and give it its name; in steps.
 
         An occupied name is left alone: a file with the same bytes is adopted, else the next number is tried.
         With *overwrite* whatever has the name is replaced. *placing* is told before each name that is tried.
@@ -143,26 +152,38 @@ class Part:
             OSError: it cannot be written or named, or its name not be made durable.
         """
         with self._lock:
-            if last is not None:
-                self._append(last)
-            facts = self._check.finish()
-            folder = self._folder
-            if folder is None:
-                raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
-            if self._judge is not None:
-                with os.fdopen(os.dup(self._opened()), "rb") as file:
-                    file.seek(0)
-                    self._judge(file, facts)
-            self._seal()
-            kept = self._settle(folder, facts, placing, overwrite=overwrite)
-            folder.sync()
-            self._give_up()
-            return kept
+            facts = self._finish(last)
+            self._is_named_soon = True
+        try:
+            digest, size = self._hash.hexdigest(), self._size
+            for name in _names(self._stem, self._index, extension(facts.format)):
+                kept = Kept(name, self._index, digest, size, facts.format, facts.width, facts.height)
+                if placing is not None:
+                    yield functools.partial(placing, kept)
+                with self._lock:
+                    if self._has_taken(kept, overwrite=overwrite):
+                        return kept
+            raise AssertionError("names never end")
+        finally:
+            with self._lock:
+                self._is_named_soon = False
+                self._give_up()
+                told, self._told = self._told, []
+            for tell in told:
+                tell(None)
 
-    def discard(self) -> None:
-        """Remove the temporary file, if it is there."""
+    def discard(self) -> Generator[Wait, None, None]:
+        """Remove the temporary file, if it is there; one that is about to get its name gets it; in steps."""
+        yield self._wait_until_named
         with self._lock:
             self._give_up()
+
+    def _wait_until_named(self, tell: Callable[[Exception | None], None]) -> None:
+        with self._lock:
+            if self._is_named_soon:
+                self._told.append(tell)
+                return
+        tell(None)
 
     def _append(self, piece: Piece) -> None:
         if self._is_done:
@@ -203,6 +224,24 @@ class Part:
         if checkpoint.note(self._folder, self._state, state, is_first=not self._has_state):
             self._has_state = True
 
+    def _finish(self, last: Piece | None) -> PictureFacts:
+        """Make the file whole and durable."""
+        if last is not None:
+            self._append(last)
+        facts = self._check.finish()
+        self._taken()
+        if self._judge is not None:
+            with os.fdopen(os.dup(self._opened()), "rb") as file:
+                file.seek(0)
+                self._judge(file, facts)
+        self._seal()
+        return facts
+
+    def _taken(self) -> Folder:
+        if self._folder is None:
+            raise FileNotFoundError(errno.ENOENT, "the download was given up", str(self._directory))
+        return self._folder
+
     def _seal(self) -> None:
         """Make the bytes durable and close the file."""
         fd = self._opened()
@@ -214,20 +253,17 @@ class Part:
             self._give_up()
             raise NotDurableError from error
 
-    def _settle(
-        self, folder: Folder, facts: PictureFacts, placing: Placing | None, *, overwrite: bool
-    ) -> Kept:
-        digest, size = self._hash.hexdigest(), self._size
-        for name in _names(self._stem, self._index, extension(facts.format)):
-            kept = Kept(name, self._index, digest, size, facts.format, facts.width, facts.height)
-            if placing is not None:
-                placing(kept)
-            if overwrite:
-                folder.replace(self._name, name)
-                return kept
-            if claim(folder, self._name, name) or is_same(folder, name, digest, size):
-                return kept
-        raise AssertionError("names never end")
+    def _has_taken(self, kept: Kept, *, overwrite: bool) -> bool:
+        """Give the file its name, durably; False: another file has it."""
+        folder = self._taken()
+        if overwrite:
+            folder.replace(self._name, kept.name)
+        elif not (
+            claim(folder, self._name, kept.name) or is_same(folder, kept.name, kept.sha256, kept.size_bytes)
+        ):
+            return False
+        folder.sync()
+        return True
 
     def _give_up(self) -> None:
         self._is_done = True

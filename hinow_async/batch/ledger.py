@@ -220,10 +220,10 @@ class Ledger:
             await asyncio.to_thread(self._reserve.give_back)
             await self._opened.commit(change)
 
-    def placing(self, row: Row, file: KeptFile) -> None:
-        """Record the name that a picture is about to get, durably; blocks, for threads."""
+    def placing(self, row: Row, file: KeptFile, told: Callable[[Exception | None], None]) -> None:
+        """Record the name that a picture is about to get, and call *told* when it is durable; for threads."""
         values = _file_values(row, file, "placing")
-        self._opened.commit_from_thread(lambda db: _put_files(db, [values]))
+        self._opened.commit_and_tell(lambda db: _put_files(db, [values]), told)
 
     def kept(self, row: Row, saved: Sequence[KeptFile], bought: Bought, problem: Problem | None) -> None:
         """Record which pictures of an answer are there, and that it is done if there is no *problem*; soon.
@@ -313,14 +313,13 @@ class Ledger:
         if row.supersedes is not None:
             db.execute("UPDATE items SET id = NULL WHERE item = ?", (row.supersedes,))
         first = "'failed'" if state == _FAILED else state
-        values = (row.number, row.id, row.fingerprint, row.request, self._run)
-        last, values = ("NULL", values) if problem is None else ("?", (*values, problem))
+        values: tuple[Any, ...] = (row.number, row.id, row.fingerprint, row.request, self._run)
         db.execute(
-            f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, {last})"  # noqa: S608 - constants
+            f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, {'NULL' if problem is None else '?'})"  # noqa: S608 - constants
             f" ON CONFLICT (item) DO UPDATE SET state = {state}, fingerprint = excluded.fingerprint,"
             " request = excluded.request, run = excluded.run,"
             " problem = coalesce(excluded.problem, problem)",
-            values,
+            values if problem is None else (*values, problem),
         )
 
     # -- the two files -----------------------------------------------------------------------------

@@ -527,7 +527,7 @@ class Batch:
             item.stem,
             exempt=frozenset(origins),
             asked=item.request.output_format,
-            placing=lambda kept: self._opened.placing(paid.row, _kept_file(item.folder, kept)),
+            placing=lambda kept, told: self._opened.placing(paid.row, _kept_file(item.folder, kept), told),
         )
         return _kept_file(item.folder, kept)
 

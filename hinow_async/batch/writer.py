@@ -32,31 +32,12 @@ MOST: Final = 256
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
-class _Latch:
-    """What a thread waits at; a future of threads has a condition, and costs five times as much."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._problem: Exception | None = None
-
-    def open(self, problem: Exception | None) -> None:
-        """Let the thread go on, or have it raise *problem*."""
-        self._problem = problem
-        self._lock.release()
-
-    def wait(self) -> None:
-        """Block until it is open."""
-        self._lock.acquire()
-        if self._problem is not None:
-            raise self._problem
-
-
 @attrs.define
 class _Entry:
     change: Change
-    waiter: asyncio.Future[None] | _Latch | None
-    """Who waits until it is durable; None: nobody, and then a full disk does not lose it."""
+    waiter: asyncio.Future[None] | Callable[[Exception | None], None] | None
+    """Who waits until it is durable, or what is called in the thread; None: nobody waits, and a full disk
+    does not lose it."""
     then: Callable[[], None] | None = None
     """Called in the thread once it is durable."""
 
@@ -98,11 +79,9 @@ class Writer:
         self._queue.put(_Entry(change, waiter, then))
         await waiter
 
-    def commit_from_thread(self, change: Change) -> None:
-        """Like `commit`, for a thread, which is blocked."""
-        latch = _Latch()
-        self._queue.put(_Entry(change, latch))
-        latch.wait()
+    def commit_and_tell(self, change: Change, told: Callable[[Exception | None], None]) -> None:
+        """Like `commit`, for threads: *told* is called in the writer's, with what was wrong, if it was."""
+        self._queue.put(_Entry(change, told))
 
     def close(self) -> None:
         """Commit what is left, and end the thread; blocks.
@@ -189,10 +168,10 @@ class Writer:
     def _wake(self, entries: Iterable[_Entry], problem: Exception | None) -> None:
         waiting = []
         for entry in entries:
-            if isinstance(entry.waiter, _Latch):
-                entry.waiter.open(problem)
-            elif entry.waiter is not None:
+            if isinstance(entry.waiter, asyncio.Future):
                 waiting.append(entry.waiter)
+            elif entry.waiter is not None:
+                entry.waiter(problem)
         if waiting:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 self._loop.call_soon_threadsafe(_settle_all, waiting, problem)

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from hinow_async._download import threads as module
 from hinow_async._download.threads import Threads
 
 
@@ -14,6 +15,12 @@ def threads():
     threads = Threads(3)
     yield threads
     threads.close()
+
+
+def doubled(number, wait):
+    """Steps that wait in between."""
+    yield wait
+    return 2 * number
 
 
 async def test_results_and_errors_reach_who_waits(threads):
@@ -59,6 +66,71 @@ async def test_all_is_done_however_it_comes(threads):
         await asyncio.gather(*(threads.run(done.append, 0) for _ in range(size)))
         threads.close()
     assert len(done) == 4013
+
+
+async def test_threads_that_are_no_more_needed_end(threads):
+    """Each goes back to its pool when there was nothing for it for a while."""
+    await asyncio.gather(*(threads.run(abs, number) for number in range(50)))
+    async with asyncio.timeout(30):
+        while threads._crew._there:
+            await asyncio.sleep(0.01)
+    assert await threads.run(abs, -1) == 1
+
+
+async def test_steps_need_no_thread_while_they_wait(threads):
+    """Many more wait than there are threads, and other works are done meanwhile."""
+    told = []
+    steps = [threads.run_steps(doubled(number, told.append)) for number in range(100)]
+    while len(told) < 100:
+        await asyncio.sleep(0)
+    assert await threads.run(abs, -1) == 1
+    for tell in reversed(told):
+        tell(None)
+    assert await asyncio.gather(*steps) == [2 * number for number in range(100)]
+
+
+async def test_steps_are_told_what_was_wrong(threads):
+    """Where they wait: they may mend it, or end with it."""
+    failing = threads.run_steps(doubled(1, lambda tell: tell(OSError("disk"))))
+    with pytest.raises(OSError, match="disk"):
+        await failing
+
+    def failed(tell):
+        raise OSError("never begun")
+
+    with pytest.raises(OSError, match="never begun"):
+        await threads.run_steps(doubled(1, failed))
+
+
+async def test_steps_that_wait_go_on_after_the_threads_were_closed(threads):
+    """What is under way comes to its end."""
+    told = []
+    steps = [threads.run_steps(doubled(number, told.append)) for number in range(5)]
+    while len(told) < 5:
+        await asyncio.sleep(0)
+    threads.close()
+    await asyncio.sleep(4 * module._LINGER)
+    for tell in told:
+        tell(None)
+    assert await asyncio.gather(*steps) == [0, 2, 4, 6, 8]
+
+
+async def test_steps_that_were_begun_are_brought_to_their_end(threads):
+    """Whether or not their caller still waits."""
+    told, seen = [], []
+
+    def steps():
+        yield told.append
+        seen.append("went on")
+
+    waiting = threads.run_steps(steps())
+    while not told:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    told[0](None)
+    while not seen:
+        await asyncio.sleep(0)
+    assert seen == ["went on"]
 
 
 async def test_what_is_cancelled_before_it_begins_is_not_done(threads):
