@@ -70,12 +70,12 @@ def without_durability() -> None:
     """Have changes be forgotten, and waiting for them cost one turn of the loop."""
     from hinow_async.batch.writer import Writer
 
-    async def commit(self: Any, change: Any, then: Any = None) -> None:
-        await asyncio.sleep(0)
+    def commit(self: Any, change: Any, *args: Any) -> Any:
+        return asyncio.sleep(0)
 
     Writer.commit = commit  # type: ignore[method-assign]
-    Writer.put = lambda self, change, then=None: None  # type: ignore[method-assign]
-    Writer.commit_and_tell = lambda self, change, told: told(None)  # type: ignore[method-assign]
+    Writer.put = lambda self, change, *args, then=None: None  # type: ignore[method-assign]
+    Writer.commit_and_tell = lambda self, told, change, *args: told(None)  # type: ignore[method-assign]
 
 
 async def _changes(root: Path, rate: float, seconds: float) -> dict[str, float]:

@@ -51,13 +51,13 @@ ZERO = Decimal(0)
 class Journal(Protocol):
     """Who must know durably what happens to a call: the ledger of a batch."""
 
-    async def sending(self, attempt: int, key: str, account: str) -> None:
+    def sending(self, attempt: int, key: str, account: str) -> Awaitable[None]:
         """Record a try; awaited after its grant and before its first byte."""
 
     async def unbilled(self, attempt: int) -> None:
         """Close a try that cost nothing: no byte of it left, or it was refused."""
 
-    async def answered(self, raw: bytes) -> None:
+    def answered(self, raw: bytes) -> Awaitable[None]:
         """Record a success; awaited before anything else is done with the answer."""
 
 
@@ -279,7 +279,7 @@ class Call(Generic[T]):
         problem: TransportError | None = None
         try:
             if self._options.journal is not None:
-                await self._record_sending(grant)
+                await self._options.journal.sending(self.attempts, self._key, grant.account.name)
             reply = await self._exchange(grant, body)
         except TransportError as error:
             problem = error
@@ -600,10 +600,6 @@ class Call(Generic[T]):
     def request_id(self) -> str | None:
         """What the service called the last try that it answered."""
         return self._request_id
-
-    async def _record_sending(self, grant: Grant) -> None:
-        assert self._options.journal is not None  # noqa: S101 - asked before
-        await self._options.journal.sending(self.attempts, self._key, grant.account.name)
 
     def record(self) -> CallRecord:
         """Return what the call has done so far."""

@@ -30,7 +30,7 @@ from hinow_async.batch.jsonl import JsonLines
 from hinow_async.batch.lock import STATE
 from hinow_async.batch.reader import KeptFile, Reader, manifest_line, skipped_line
 from hinow_async.batch.reserve import Reserve
-from hinow_async.batch.writer import Change, Writer
+from hinow_async.batch.writer import Writer
 
 MANIFEST: Final = "manifest.jsonl"
 FAILURES: Final = "failures.jsonl"
@@ -47,6 +47,13 @@ _SETTLED: Final = (
     " ELSE '{otherwise}' END"
 )
 """The state of an item whose last try cost nothing: what earlier ones may have cost stands."""
+# Where it lies is no parameter that may be NULL: what is no text and no number is adapted at some expense.
+_INSERT_ANSWER: Final = (
+    "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, at) VALUES (?, ?, ?, ?, ?)"
+)
+_INSERT_SPOOLED: Final = (
+    "INSERT OR REPLACE INTO answers (item, attempt, request_id, spool, at) VALUES (?, ?, ?, ?, ?)"
+)
 _PLANNED: Final = _SETTLED.format(otherwise="planned")
 _FAILED: Final = _SETTLED.format(otherwise="failed")
 
@@ -153,34 +160,27 @@ class Ledger:
 
     # -- what happens to an item -------------------------------------------------------------------
 
-    async def sent(self, row: Row, attempt: int, key: str, account: str, usd: Decimal | None) -> None:
-        """Record a try that is about to be sent, durably.
+    def sent(
+        self, row: Row, attempt: int, key: str, account: str, usd: Decimal | None
+    ) -> asyncio.Future[None]:
+        """Record a try that is about to be sent, durably, when what is returned has been waited for.
 
         Raises:
             OSError: it could not be recorded, and must not be sent.
         """
         row.tries += 1
         row.usd = None if usd is None else str(usd)
-        values = (attempt, row.number, key, account, row.usd, now(), "open")
+        return self._opened.commit(
+            self._write_sent, row, (attempt, row.number, key, account, row.usd, now(), "open")
+        )
 
-        def change(db: sqlite3.Cursor) -> None:
-            self._upsert(db, row, "'sent'", None)
-            db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
-
-        await self._opened.commit(change)
+    def _write_sent(self, db: sqlite3.Cursor, row: Row, values: tuple[Any, ...]) -> None:
+        self._upsert(db, row, "'sent'", None)
+        db.execute("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def unbilled(self, row: Row, attempt: int) -> None:
         """Close a try that cost nothing; soon."""
-
-        def change(db: sqlite3.Cursor) -> None:
-            db.execute("UPDATE attempts SET state = 'unbilled' WHERE attempt = ?", (attempt,))
-            db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, row.number))
-            db.execute(
-                f"UPDATE items SET state = {_PLANNED} WHERE item = ? AND state IN ('sent', 'answered')",  # noqa: S608 - a constant
-                (row.number,),
-            )
-
-        self._opened.put(change)
+        self._opened.put(_write_unbilled, row.number, attempt)
 
     async def answered(self, row: Row, attempt: int, raw: bytes, request_id: str | None) -> None:
         """Record an answer as it came, durably, on a full disk too.
@@ -189,41 +189,39 @@ class Ledger:
             OSError: it could not be recorded.
         """
         row.is_spooled = len(raw) > _LARGEST_IN_DATABASE
-        name = spool.name_of(attempt) if row.is_spooled else None
-        # A constant rather than a parameter: what is no text and no number is adapted at some expense.
-        place = "NULL, ?" if row.is_spooled else "?, NULL"
-        values = (row.number, attempt, request_id, name or raw, now())
         has_more = row.tries > 1 or not row.is_new
         self._has_changed = self._has_changed or has_more  # pictures of an earlier answer are no more its own
-
-        def change(db: sqlite3.Cursor) -> None:
-            if name is not None:
-                spool.write(self._spool, name, raw)
-            db.execute("UPDATE attempts SET state = 'answered' WHERE attempt = ?", (attempt,))
-            if has_more:
-                db.execute(
-                    "UPDATE attempts SET state = 'unknown' WHERE item = ? AND state = 'open'", (row.number,)
-                )
-                db.execute("DELETE FROM files WHERE item = ?", (row.number,))
-            db.execute(
-                "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, spool, at)"  # noqa: S608 - constants
-                f" VALUES (?, ?, ?, {place}, ?)",
-                values,
-            )
-            db.execute("UPDATE items SET state = 'answered' WHERE item = ?", (row.number,))
-
+        values = (row.number, attempt, request_id, raw, now())
         try:
-            await self._opened.commit(change)
+            await self._opened.commit(self._write_answer, values, row.is_spooled, has_more)
         except OSError as error:
             if self._on_full is not None:
                 self._on_full(error)
             await asyncio.to_thread(self._reserve.give_back)
-            await self._opened.commit(change)
+            await self._opened.commit(self._write_answer, values, row.is_spooled, has_more)
+
+    def _write_answer(
+        self,
+        db: sqlite3.Cursor,
+        values: tuple[int, int, str | None, bytes, str],
+        is_spooled: bool,
+        has_more: bool,
+    ) -> None:
+        item, attempt, request_id, raw, at = values
+        place: bytes | str = raw
+        if is_spooled:
+            place = spool.name_of(attempt)
+            spool.write(self._spool, place, raw)
+        db.execute("UPDATE attempts SET state = 'answered' WHERE attempt = ?", (attempt,))
+        if has_more:
+            db.execute("UPDATE attempts SET state = 'unknown' WHERE item = ? AND state = 'open'", (item,))
+            db.execute("DELETE FROM files WHERE item = ?", (item,))
+        db.execute(_INSERT_SPOOLED if is_spooled else _INSERT_ANSWER, (item, attempt, request_id, place, at))
+        db.execute("UPDATE items SET state = 'answered' WHERE item = ?", (item,))
 
     def placing(self, row: Row, file: KeptFile, told: Callable[[Exception | None], None]) -> None:
         """Record the name that a picture is about to get, and call *told* when it is durable; for threads."""
-        values = _file_values(row, file, "placing")
-        self._opened.commit_and_tell(lambda db: _put_files(db, [values]), told)
+        self._opened.commit_and_tell(told, _put_files, [_file_values(row, file, "placing")])
 
     def kept(self, row: Row, saved: Sequence[KeptFile], bought: Bought, problem: Problem | None) -> None:
         """Record which pictures of an answer are there, and that it is done if there is no *problem*; soon.
@@ -232,29 +230,29 @@ class Ledger:
         """
         self._has_changed = True
         files = [_file_values(row, file, "saved") for file in saved]
+        self._opened.put(self._write_kept, row, files, bought, problem is None, then=self._on_kept)
+
+    def _write_kept(
+        self, db: sqlite3.Cursor, row: Row, files: Sequence[tuple[Any, ...]], bought: Bought, is_done: bool
+    ) -> None:
+        _put_files(db, files)
+        db.execute(
+            "UPDATE answers SET model = ?, provider = ?, images = ? WHERE item = ?",
+            (bought.model, bought.provider, bought.images, row.number),
+        )
         usd = None if bought.usd is None else str(bought.usd)
-        has_other_price = not row.tries or usd != row.usd
-
-        def change(db: sqlite3.Cursor) -> None:
-            _put_files(db, files)
+        if not row.tries or usd != row.usd:
+            db.execute("UPDATE attempts SET usd = ? WHERE attempt = ?", (usd, bought.attempt))
+        if is_done:
             db.execute(
-                "UPDATE answers SET model = ?, provider = ?, images = ? WHERE item = ?",
-                (bought.model, bought.provider, bought.images, row.number),
+                "UPDATE items SET state = 'saved', problem = NULL, run = ? WHERE item = ?",
+                (self._run, row.number),
             )
-            if has_other_price:
-                db.execute("UPDATE attempts SET usd = ? WHERE attempt = ?", (usd, bought.attempt))
-            if problem is None:
-                db.execute(
-                    "UPDATE items SET state = 'saved', problem = NULL, run = ? WHERE item = ?",
-                    (self._run, row.number),
-                )
 
-        def then() -> None:
-            self._manifest.add(self._lines(row, files, bought))
-            if problem is None and row.is_spooled:
-                spool.remove(self._spool, spool.name_of(bought.attempt))
-
-        self._opened.put(change, then)
+    def _on_kept(self, row: Row, files: Sequence[tuple[Any, ...]], bought: Bought, is_done: bool) -> None:
+        self._manifest.add(self._lines(row, files, bought))
+        if is_done and row.is_spooled:
+            spool.remove(self._spool, spool.name_of(bought.attempt))
 
     def put_off(self, row: Row, problem: Problem) -> None:
         """An answered item keeps its state, with what was in the way of its pictures; soon."""
@@ -276,37 +274,32 @@ class Ledger:
             problem: What happened.
             attempt: The try whose answer cannot be read; None: none was answered.
         """
+        self._end(row, "'maybe_paid'", problem, attempt)
 
-        def before(db: sqlite3.Cursor) -> None:
+    def skip(self, line: int, message: str) -> None:
+        """Record a line of the source that cannot be read; soon."""
+        self._opened.put(_write_skipped, line, message, now(), then=self._on_skipped)
+
+    def _on_skipped(self, line: int, message: str, at: str) -> None:
+        self._failures.add([skipped_line(line, message, at)])
+
+    def _end(self, row: Row, state: str, problem: Problem, attempt: int | None = None) -> None:
+        self._has_changed = True
+        self._opened.put(self._write_end, row, state, problem, attempt, then=self._on_end)
+
+    def _write_end(
+        self, db: sqlite3.Cursor, row: Row, state: str, problem: Problem, attempt: int | None
+    ) -> None:
+        if state == "'maybe_paid'":
             db.execute(
                 "UPDATE attempts SET state = 'unknown' WHERE item = ? AND (state = 'open' OR attempt = ?)",
                 (row.number, attempt),
             )
+        self._upsert(db, row, state, json.dumps(attrs.asdict(problem)).decode())
 
-        self._end(row, "'maybe_paid'", problem, before)
-
-    def skip(self, line: int, message: str) -> None:
-        """Record a line of the source that cannot be read; soon."""
-        values = (line, message, now())
-
-        def change(db: sqlite3.Cursor) -> None:
-            db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", values)
-
-        self._opened.put(change, lambda: self._failures.add([skipped_line(*values)]))
-
-    def _end(self, row: Row, state: str, problem: Problem, before: Change | None = None) -> None:
-        self._has_changed = True
-
-        def change(db: sqlite3.Cursor) -> None:
-            if before is not None:
-                before(db)
-            self._upsert(db, row, state, json.dumps(attrs.asdict(problem)).decode())
-
-        def lines() -> list[dict[str, Any]]:
-            prompt = json.loads(row.request.encode()).get("prompt")
-            return [{"id": row.id, **attrs.asdict(problem), "prompt": prompt}]
-
-        self._opened.put(change, lambda: self._failures.add(lines()))
+    def _on_end(self, row: Row, _: str, problem: Problem, __: int | None) -> None:
+        prompt = json.loads(row.request.encode()).get("prompt")
+        self._failures.add([{"id": row.id, **attrs.asdict(problem), "prompt": prompt}])
 
     def _upsert(self, db: sqlite3.Cursor, row: Row, state: str, problem: str | None) -> None:
         """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
@@ -520,6 +513,19 @@ def _file_values(row: Row, file: KeptFile, state: str) -> tuple[Any, ...]:
 
 def _put_files(db: sqlite3.Cursor, files: Sequence[tuple[Any, ...]]) -> None:
     db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
+
+
+def _write_unbilled(db: sqlite3.Cursor, item: int, attempt: int) -> None:
+    db.execute("UPDATE attempts SET state = 'unbilled' WHERE attempt = ?", (attempt,))
+    db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, item))
+    db.execute(
+        f"UPDATE items SET state = {_PLANNED} WHERE item = ? AND state IN ('sent', 'answered')",  # noqa: S608 - a constant
+        (item,),
+    )
+
+
+def _write_skipped(db: sqlite3.Cursor, *values: Any) -> None:
+    db.execute("INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)", values)
 
 
 def _nothing(_: sqlite3.Cursor) -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from hinow_async.batch import ledger as ledgers
 from hinow_async.batch.aside import Aside, own_thread
 from hinow_async.batch.finishing import Outlook, outlook
 from hinow_async.batch.haul import Haul
-from hinow_async.batch.ledger import Ledger, Problem
+from hinow_async.batch.ledger import Ledger, Problem, Row
 from hinow_async.batch.lock import STATE, FolderLock
 from hinow_async.batch.paid import Paid, paid_for
 from hinow_async.batch.plan import folders_of_pictures
@@ -527,9 +527,13 @@ class Batch:
             item.stem,
             exempt=frozenset(origins),
             asked=item.request.output_format,
-            placing=lambda kept, told: self._opened.placing(paid.row, _kept_file(item.folder, kept), told),
+            placing=partial(self._place, paid.row, item.folder),
         )
         return _kept_file(item.folder, kept)
+
+    def _place(self, row: Row, folder: str, kept: Kept, told: Callable[[Exception | None], None]) -> None:
+        """Record the name that a picture is about to get (`Placing`)."""
+        self._opened.placing(row, _kept_file(folder, kept), told)
 
     async def _on_kept(self, work: Work, paid: Paid, haul: Haul) -> bool:
         """Record which pictures are there, and which are paid for and missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Any
 
@@ -70,11 +71,11 @@ class Trip:
 
     # -- as a journal --------------------------------------------------------------------------------
 
-    async def sending(self, attempt: int, key: str, account: str) -> None:
+    def sending(self, attempt: int, key: str, account: str) -> Awaitable[None]:
         """Record a try, durably."""
         self._last = self._tries[attempt] = self._ledger.next_attempt()
         self.last_sent_at = time.monotonic()
-        await self._ledger.sent(self.row, self._last, key, account, self.price)
+        return self._ledger.sent(self.row, self._last, key, account, self.price)
 
     async def unbilled(self, attempt: int) -> None:
         """Close a try that cost nothing."""
@@ -83,11 +84,11 @@ class Trip:
         if number is not None:
             self._ledger.unbilled(self.row, number)
 
-    async def answered(self, raw: bytes) -> None:
+    def answered(self, raw: bytes) -> Awaitable[None]:
         """Record an answer, durably."""
         self.is_answered = True
         request_id = None if self._call is None else self._call.request_id
-        await self._ledger.answered(self.row, self._last, raw, request_id)
+        return self._ledger.answered(self.row, self._last, raw, request_id)
 
     # -- its end -------------------------------------------------------------------------------------
 

@@ -15,14 +15,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from hinow_async._errors import LedgerCorruptError
 
-Change = Callable[[sqlite3.Cursor], None]
-"""Executes its statements; it begins and ends no transaction. A connection would make a cursor for each."""
+Change = Callable[..., None]
+"""Executes its statements with a cursor, and the arguments that it is handed over with; it begins and ends no
+transaction. A function with its arguments, for each variable of a closure is one more object."""
 
 GATHER: Final = 0.006
 """Seconds that changes are gathered under load."""
@@ -35,11 +36,12 @@ _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 @attrs.define
 class _Entry:
     change: Change
+    args: tuple[Any, ...]
     waiter: asyncio.Future[None] | Callable[[Exception | None], None] | None
     """Who waits until it is durable, or what is called in the thread; None: nobody waits, and a full disk
     does not lose it."""
-    then: Callable[[], None] | None = None
-    """Called in the thread once it is durable."""
+    then: Callable[..., None] | None = None
+    """Called in the thread, with the same arguments, once it is durable."""
 
 
 class Writer:
@@ -64,24 +66,24 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="hinow-ledger", daemon=True)
         self._thread.start()
 
-    def put(self, change: Change, then: Callable[[], None] | None = None) -> None:
+    def put(self, change: Change, *args: Any, then: Callable[..., None] | None = None) -> None:
         """Commit *change* after all that came before it, soon; nobody waits."""
-        self._queue.put(_Entry(change, None, then))
+        self._queue.put(_Entry(change, args, None, then))
 
-    async def commit(self, change: Change, then: Callable[[], None] | None = None) -> None:
-        """Wait until *change* is durable. Cancelling the wait takes nothing back.
+    def commit(self, change: Change, *args: Any) -> asyncio.Future[None]:
+        """Commit *change*; it is durable when what is returned is done. Cancelling that takes nothing back.
 
         Raises:
             OSError: it could not be written.
             LedgerCorruptError: the database turned out to be damaged.
         """
-        waiter = self._loop.create_future()
-        self._queue.put(_Entry(change, waiter, then))
-        await waiter
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Entry(change, args, waiter))
+        return waiter
 
-    def commit_and_tell(self, change: Change, told: Callable[[Exception | None], None]) -> None:
+    def commit_and_tell(self, told: Callable[[Exception | None], None], change: Change, *args: Any) -> None:
         """Like `commit`, for threads: *told* is called in the writer's, with what was wrong, if it was."""
-        self._queue.put(_Entry(change, told))
+        self._queue.put(_Entry(change, args, told))
 
     def close(self) -> None:
         """Commit what is left, and end the thread; blocks.
@@ -137,7 +139,7 @@ class Writer:
         else:
             for entry in entries:
                 if entry.then is not None:
-                    entry.then()
+                    entry.then(*entry.args)
             self._after()
         self._wake(entries, problem)
 
@@ -146,7 +148,7 @@ class Writer:
         cursor.execute("BEGIN IMMEDIATE")
         try:
             for entry in entries:
-                entry.change(cursor)
+                entry.change(cursor, *entry.args)
             cursor.execute("COMMIT")
         except BaseException:
             if cursor.connection.in_transaction:  # some failures have rolled it back already

@@ -317,7 +317,10 @@ class Course(RuleBasedStateMachine):
         self.ledger = self.runner.run(start())
 
     def do(self, call):
-        self.runner.run(call)
+        async def wait():
+            await call
+
+        self.runner.run(wait())
 
     def settled(self, number):
         if number in self.paid:
@@ -376,7 +379,7 @@ class Course(RuleBasedStateMachine):
         self.paid.add(number)
         if end == "saved":
             file = kept_file(self.root, number)
-            self.ledger.placing(row(number), file)
+            self.ledger.placing(row(number), file, lambda problem: None)
             self.ledger.kept(row(number), [file], bought(attempt), None)
             self.do(self.settle_price(attempt))
             self.states[number] = "saved"
