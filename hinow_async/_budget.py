@@ -6,6 +6,7 @@ check and the reservation no other call can come.
 
 from __future__ import annotations
 
+import functools
 import logging
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,13 @@ _PER_REQUEST = frozenset({"per_request", "request", "per request"})
 
 def exact(value: Any) -> Decimal:
     """Take a number as the decimal that its digits say: 0.1 is a tenth."""
-    return value if isinstance(value, Decimal) else Decimal(str(value))
+    return value if isinstance(value, Decimal) else _of_digits(value)
+
+
+@functools.lru_cache(maxsize=64, typed=True)
+def _of_digits(value: Any) -> Decimal:
+    """Read the digits of a number; the same few prices come again and again."""
+    return Decimal(str(value))
 
 
 class Prices:

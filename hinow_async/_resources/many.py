@@ -244,20 +244,21 @@ class Stream(Generic[O]):
             await self._make(index, item, task)
 
     async def _pull(self, task: asyncio.Task[Any] | None) -> Any:
-        async with self._lock:
+        await self._lock.acquire()
+        try:
             if not self._is_of_use():
                 return END
             self._puller = task
-            try:
-                item = await self._source.pull()
-            except Exception as error:
-                self._break(error)
-                return END
-            finally:
-                self._puller = None
-            if item is END:
-                self._is_exhausted = True
-            return END if self.is_stopped else item
+            item = await self._source.pull()
+        except Exception as error:
+            self._break(error)
+            return END
+        finally:
+            self._puller = None
+            self._lock.release()
+        if item is END:
+            self._is_exhausted = True
+        return END if self.is_stopped else item
 
     def _break(self, error: BaseException) -> None:
         self._is_exhausted = True

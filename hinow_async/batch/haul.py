@@ -22,7 +22,10 @@ class Haul:
 
     async def fetch(self, keep: Callable[[GeneratedImage], Awaitable[KeptFile]]) -> None:
         """Have each picture kept, all at once."""
-        await _side_by_side([self._add(keep, picture) for picture in self._pictures])
+        if len(self._pictures) == 1:  # as mostly: that takes no task
+            await self._add(keep, self._pictures[0])
+        else:
+            await _side_by_side([self._add(keep, picture) for picture in self._pictures])
 
     @property
     def problem(self) -> BaseException | None:
@@ -41,10 +44,7 @@ class Haul:
 
 
 async def _side_by_side(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all of *works* at once; one alone takes no task. Cancelling this cancels and awaits them."""
-    if len(works) == 1:
-        await works[0]
-        return
+    """Do all of *works* at once. Cancelling this cancels and awaits them."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         if tasks:

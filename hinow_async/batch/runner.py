@@ -314,7 +314,8 @@ class Batch:
                 for work in works:
                     self._tally.met += 1
                     if self._needs_work(work):
-                        await self._sweep_once(work.item.folder)
+                        if work.item.folder not in self._swept:
+                            await self._sweep(work.item.folder)
                         yield work
                     if self._ending.is_set():
                         return
@@ -351,11 +352,10 @@ class Batch:
             self._tally.maybe_paid += 1
         return work.verdict in {"make", "fetch"}
 
-    async def _sweep_once(self, folder: str) -> None:
+    async def _sweep(self, folder: str) -> None:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
-        if folder not in self._swept:
-            path = self._swept[folder] = self._folder / folder
-            await self._aside(sweep, path)
+        path = self._swept[folder] = self._folder / folder
+        await self._aside(sweep, path)
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -544,7 +544,7 @@ class Batch:
         if problem is not None:
             reason = _problem(type(problem).__name__, str(problem), "lost")
         try:
-            if haul.files or paid.adopted:
+            if work.item.folder not in self._durable and (haul.files or paid.adopted):
                 await self._settle_folder(work.item.folder)
             self._opened.kept(paid.row, [*paid.adopted, *haul.files], paid.bought, reason)
         except OSError as error:
@@ -561,9 +561,8 @@ class Batch:
 
     async def _settle_folder(self, folder: str) -> None:
         """Make the name of a folder of pictures durable, before the ledger says of any that it is there."""
-        if folder not in self._durable:
-            await self._aside(make_durable, self._folder / folder)
-            self._durable.add(folder)
+        await self._aside(make_durable, self._folder / folder)
+        self._durable.add(folder)
 
     def _on_lost(self, paid: Paid, problem: BaseException, reason: Problem) -> None:
         """Pictures are paid for and missing: the next run asks their links, and sends nothing."""
