@@ -2,7 +2,8 @@
 
 *Per item*: CPU of `generate_batch` for an item, 64 in flight, pictures of 4 KiB; the same with downloads
 that only claim to have kept a picture (what a picture costs depends on its size and on the disk; the name
-it is to get is still committed, from a thread); and a bare aiohttp request with its JSON. *Size*: what a
+it is to get is still committed, from a thread); and a bare aiohttp request with its JSON. All of them warm:
+a short batch, or a thousand requests, comes before. *Size*: what a
 longer batch costs per item, the most memory that its process ever held, and how long it takes; without the
 download as well, since syncing 100,000 files takes minutes and no memory. The service is the stub, so that
 nothing but the client is busy.
@@ -25,6 +26,8 @@ from benchmarks.stub import stub
 
 IN_FLIGHT = 64
 WITHOUT = "without the download"
+_WARM = 1000
+"""Items before those that are measured."""
 METRICS = {
     "cpu_us": Metric("CPU per item, µs", ",.0f", how="ratio"),
     "items_per_cpu_second": Metric("items per CPU second", ",.0f"),
@@ -37,7 +40,7 @@ CASES = (
         name="per item",
         clients=("whole", WITHOUT, "aiohttp"),
         base="aiohttp",
-        options={"items": 3000},
+        options={"items": 6000},
         quick={"items": 1000},
         serve=served,
     ),
@@ -60,8 +63,11 @@ def measure(client: str, where: str, *, items: int = 0, scale: int = 1) -> dict[
         return {"cpu_us": asyncio.run(_bare(where, items)) / items * 1e6}
     if client != "whole":
         without_download()
-    items = items or int(client.replace(",", "")) // scale
     with folders.scratch() as root:
+        if not items:
+            return asyncio.run(one_batch((where, KEY), root, int(client.replace(",", "")) // scale))
+        (root / "warm").mkdir()
+        asyncio.run(one_batch((where, KEY), root / "warm", _WARM))
         return asyncio.run(one_batch((where, KEY), root, items))
 
 
@@ -93,7 +99,7 @@ async def one_batch(where: Any, root: Path, items: int) -> dict[str, float]:
 async def _bare(base: str, items: int) -> float:
     async with AsyncExitStack() as stack:
         send = await open_client("aiohttp", stack, base, "images")
-        await run_calls(send, 1000, IN_FLIGHT)
+        await run_calls(send, _WARM, IN_FLIGHT)
         begun = time.process_time()
         await run_calls(send, items, IN_FLIGHT)
         return time.process_time() - begun
