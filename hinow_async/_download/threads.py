@@ -214,7 +214,6 @@ class _Crew:
         """Threads that work or wait for work, or were asked for."""
         self._lent = 0
         """Works that wait for something else, and will want a thread again."""
-        self._is_closed = False
 
     def put(self, work: _Work) -> None:
         """Have *work* done by a thread that waits, by one more, or by the first one that is free."""
@@ -223,14 +222,20 @@ class _Crew:
             if place is not None:
                 place.work = work
             else:
+                if self._there < self._most:
+                    self._add_thread()
                 self._works.append(work)
-                if self._there == self._most or (self._is_closed and self._there):
-                    return
-                self._there += 1
-        if place is None:
-            self._pool.submit(self._serve)
-        else:
+        if place is not None:
             place.wake.release()
+
+    def _add_thread(self) -> None:
+        try:
+            self._pool.submit(self._serve)
+        except RuntimeError:  # closed, or the interpreter ends: who is there yet does it
+            if not self._there:
+                raise
+        else:
+            self._there += 1
 
     def lend(self, count: int) -> None:
         """So many more works wait for something else; one thread stays for them, also once it was closed."""
@@ -240,8 +245,6 @@ class _Crew:
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""
         if self.pid == os.getpid():
-            with self._lock:
-                self._is_closed = True
             self._pool.shutdown(wait=False)
 
     def _serve(self) -> None:

@@ -1,8 +1,9 @@
 """The ledger of a batch: what may have been paid for is durable before anything depends on it.
 
 *Sent* is durable before the first byte of a request leaves, *answered* with the whole answer before anything
-else is done with it, *placing* before a picture gets its name, *saved* afterwards. What merely closes a try
-that cost nothing may be late: should it be lost, the item looks maybe paid, which is the safe side.
+else is done with it, *placing* before a picture gets its name. *Saved* comes afterwards and may be late:
+should it be lost, the picture is found again by its name and its hash. So may what merely closes a try that
+cost nothing: then the item looks maybe paid, which is the safe side.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ _SETTLED: Final = (
     " ELSE '{otherwise}' END"
 )
 """The state of an item whose last try cost nothing: what earlier ones may have cost stands."""
+_PLANNED: Final = _SETTLED.format(otherwise="planned")
+_FAILED: Final = _SETTLED.format(otherwise="failed")
+
 # Where it lies is no parameter that may be NULL: what is no text and no number is adapted at some expense.
 _INSERT_ANSWER: Final = (
     "INSERT OR REPLACE INTO answers (item, attempt, request_id, body, at) VALUES (?, ?, ?, ?, ?)"
@@ -54,8 +58,6 @@ _INSERT_ANSWER: Final = (
 _INSERT_SPOOLED: Final = (
     "INSERT OR REPLACE INTO answers (item, attempt, request_id, spool, at) VALUES (?, ?, ?, ?, ?)"
 )
-_PLANNED: Final = _SETTLED.format(otherwise="planned")
-_FAILED: Final = _SETTLED.format(otherwise="failed")
 
 
 @attrs.define

@@ -76,7 +76,7 @@ def open_ledger(path: Path) -> sqlite3.Connection:
             _check(connection, path)
             _migrate(connection, len(_STEPS))
             connection.execute("PRAGMA journal_mode = WAL")
-            # They are for what comes from elsewhere, which was checked above. For each row that we write
+            # CHECK is for what comes from elsewhere, which was checked above. For each row that we write
             # SQLite would make a table of the states that there are: a third of the time of its statements.
             connection.execute("PRAGMA ignore_check_constraints = ON")
     except BaseException:

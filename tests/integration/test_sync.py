@@ -732,7 +732,7 @@ sys.stdin.readline()
     script.go_on()
     assert script.heard() == {"unknown": 1}
     code, errors = script.ended()
-    assert code == 0
+    assert code == 0, errors
     assert "Warning" not in errors
     assert "Unclosed" not in errors
     assert time.monotonic() - begun < 20  # the call under way has a minute to go
