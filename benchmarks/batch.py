@@ -2,8 +2,8 @@
 
 *Per item*: CPU of `generate_batch` for an item, 64 in flight, pictures of 4 KiB; the same with downloads
 that only claim to have kept a picture (what a picture costs depends on its size and on the disk; the name
-it is to get is still committed, from a thread); and a bare aiohttp request with its JSON. All of them warm:
-a short batch, or a thousand requests, comes before. *Size*: what a
+that it would get is committed to the ledger all the same, and no thread works on it); and a bare aiohttp
+request with its JSON. All of them warm: a short batch, or a thousand requests, comes before. *Size*: what a
 longer batch costs per item, the most memory that its process ever held, and how long it takes; without the
 download as well, since syncing 100,000 files takes minutes and no memory. The service is the stub, so that
 nothing but the client is busy.
@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from benchmarks import folders
 from benchmarks.case import Case, Metric
@@ -117,13 +118,27 @@ def without_download() -> None:
             made.add(directory)
             await self._threads.run(partial(directory.mkdir, parents=True, exist_ok=True))
         kept = Kept(f"{stem}-{image.index}.png", image.index, "0" * 64, 4096, "png", 64, 64)
-
-        def steps() -> Any:
-            yield partial(placing, kept)
-            return kept
-
-        return await self._threads.run_steps(steps())
+        await _recorded(partial(placing, kept))
+        return kept
 
     made: set[Path] = set()
 
     Downloader.keep = keep  # type: ignore[method-assign]
+
+
+def _recorded(placing: Any) -> asyncio.Future[None]:
+    """Have a name recorded; those of one commit are told of together, as the threads of downloads tell."""
+    from hinow_async._download.threads import _Told, _Work
+
+    def end(problem: Exception | None) -> None:
+        work.error = problem
+        work.told.end(work)
+
+    loop = asyncio.get_running_loop()
+    told = _tellers.setdefault(loop, _Told(loop))
+    work = _Work(loop.create_future(), told)
+    placing(end)
+    return work.future
+
+
+_tellers: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()

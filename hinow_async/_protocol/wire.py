@@ -89,9 +89,16 @@ def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
     if len(items) > MAX_IMAGES:
         raise WireError(f"the answer names {len(items)} pictures: no request asks for so many")
     images = tuple([_image(item, index, door) for index, item in enumerate(items)])
-    model = inner.pop("model") if isinstance(inner.get("model"), str) else None
-    provider = inner.pop("provider") if isinstance(inner.get("provider"), str) else None
+    model, provider = _take_name(inner, "model"), _take_name(inner, "provider")
     return ImageAnswer(images, model, provider, {**outer, **inner} if outer else inner)
+
+
+def _take_name(inner: dict[str, Any], field: str) -> str | None:
+    """Take a name out of an answer; half of an emoji, which no file and no database takes, becomes "?"."""
+    if not isinstance(inner.get(field), str):
+        return None
+    name: str = inner.pop(field)
+    return name if name.isascii() else name.encode(errors="replace").decode()
 
 
 def _image(item: Any, index: int, door: ImageDoor | None) -> GeneratedImage:
