@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring
 from typing import Any
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -38,6 +39,15 @@ def dumps(value: Any) -> bytes:
 def canonical(value: Any) -> bytes:
     """Write JSON that is the same for equal values: sorted keys, ASCII, no spaces (for fingerprints)."""
     return _encode_canonical(value).encode()
+
+
+def quoted(text: str) -> str:
+    """Write a text as JSON; what UTF-8 does not have stays in it.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    return encode_basestring(text)
 
 
 def loads(data: bytes) -> Any:

@@ -113,7 +113,7 @@ class Audit:
 
     def _take_over(self, reader: Reader, expected: Expected) -> None:
         for line in self._going(reader.manifest()):
-            expected.add_line(line["id"], line["index"], line["file"], line)
+            expected.add_line(line)
         for placed in self._going(reader.placed()):
             self._expect(expected, placed)
         for gap in self._going(reader.gaps()):

@@ -69,10 +69,12 @@ class Expected:
 
     # -- lines -------------------------------------------------------------------------------------
 
-    def add_line(self, name: str, picture: int, file: str, line: dict[str, Any]) -> None:
+    def add_line(self, line: bytes) -> None:
         """Add a line as the ledger has it."""
+        fields = json.loads(line)
         self._db.execute(
-            "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?, NULL)", (name, picture, json.dumps(line), file)
+            "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?, NULL)",
+            (fields["id"], fields["index"], line, fields["file"]),
         )
 
     def line(self, name: str, picture: int) -> Line | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,9 +34,9 @@ class JsonLines:
         self._size = self._mend()
         self._added: list[bytes] = []
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines, which `flush` writes."""
-        self._added += [json.dumps(row) + b"\n" for row in rows]
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Add lines with their ends, which `flush` writes."""
+        self._added += lines
 
     def flush(self) -> None:
         """Write the lines that were added.
@@ -55,7 +55,7 @@ class JsonLines:
             raise
         self._size += len(data)
 
-    def rewrite(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def rewrite(self, lines: Iterable[bytes]) -> None:
         """Replace the whole file, in one step, durably."""
         fresh = self.path.with_name(f".{self.path.name}.part")
         with contextlib.suppress(FileNotFoundError):  # of a process that died here
@@ -63,7 +63,7 @@ class JsonLines:
         fd = os.open(fresh, NEW, self._mode)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.writelines(json.dumps(row) + b"\n" for row in rows)
+                file.writelines(lines)
                 file.flush()
                 os.fsync(fd)
             self.close()

@@ -28,8 +28,9 @@ from hinow_async._protocol import json
 from hinow_async._protocol.failures import printable
 from hinow_async.batch import schema, spool
 from hinow_async.batch.jsonl import JsonLines
+from hinow_async.batch.line import failure_line, picture_line, skipped_line
 from hinow_async.batch.lock import STATE
-from hinow_async.batch.reader import KeptFile, Reader, manifest_line, skipped_line
+from hinow_async.batch.reader import KeptFile, Reader
 from hinow_async.batch.reserve import Reserve
 from hinow_async.batch.writer import Writer
 
@@ -301,7 +302,7 @@ class Ledger:
 
     def _on_end(self, row: Row, _: str, problem: Problem, __: int | None) -> None:
         prompt = json.loads(row.request.encode()).get("prompt")
-        self._failures.add([{"id": row.id, **attrs.asdict(problem), "prompt": prompt}])
+        self._failures.add([failure_line({"id": row.id, **attrs.asdict(problem), "prompt": prompt})])
 
     def _upsert(self, db: sqlite3.Cursor, row: Row, state: str, problem: str | None) -> None:
         """Give an item its state, *state* being SQL of this module; a problem stays until the next."""
@@ -319,13 +320,13 @@ class Ledger:
 
     # -- the two files -----------------------------------------------------------------------------
 
-    def _lines(self, row: Row, files: Sequence[tuple[Any, ...]], bought: Bought) -> Iterator[dict[str, Any]]:
+    def _lines(self, row: Row, files: Sequence[tuple[Any, ...]], bought: Bought) -> Iterator[bytes]:
         for _, picture, file, digest, size, width, height, at, _ in files:
             values = (
                 row.id, picture, row.request, row.fingerprint, bought.model, bought.provider,
                 bought.request_id, file, digest, size, width, height,
             )  # fmt: skip
-            yield manifest_line(
+            yield picture_line(
                 values, usd=bought.usd, images=bought.images, at=at, is_sandbox=self._is_sandbox
             )
 

@@ -18,15 +18,11 @@ import attrs
 
 from hinow_async._protocol import json
 from hinow_async.batch import schema
+from hinow_async.batch.line import failure_line, picture_line, skipped_line
 
 State = Literal["planned", "sent", "answered", "saved", "failed", "maybe_paid", "paid_lost"]
 
 _STATES: Final = frozenset({"planned", "sent", "answered", "saved", "failed", "maybe_paid", "paid_lost"})
-_FIELDS: Final = (
-    "id", "index", "request", "fingerprint", "model", "provider", "request_id", "file", "sha256", "bytes",
-    "width", "height",
-)  # fmt: skip
-"""Of a line of the manifest, its first ones."""
 _MOST: Final = 400
 """Parameters of one statement; old builds take 999."""
 _NOT_IN_PATHS: Final = "\0\\:"
@@ -185,7 +181,7 @@ class Reader:
         )
         return sum((count * (self._usd(usd) or Decimal(0)) for usd, count in rows), Decimal(0))
 
-    def manifest(self) -> Iterator[dict[str, Any]]:
+    def manifest(self) -> Iterator[bytes]:
         """Yield the lines of the manifest, items in the order in which they were first sent."""
         rows = self._each(
             "SELECT id, picture, request, fingerprint, answers.model, provider, request_id, file, sha256,"
@@ -194,12 +190,13 @@ class Reader:
             " WHERE files.state = 'saved' AND id IS NOT NULL ORDER BY files.item, picture"
         )
         is_sandbox = self.fact("origin") == "sandbox"
-        for row in rows:
-            *first, usd, images, at = row
+        for name, picture, request, *more, usd, images, at in rows:
+            # Not as it lies there: in a stranger's file it may be anything.
+            first = (name, picture, json.dumps(self._object(request)).decode(), *more)
             share = self._usd(usd)
             try:
-                line = manifest_line(first, usd=share, images=images, at=at, is_sandbox=is_sandbox)
-            except (json.MalformedJSONError, AttributeError, TypeError):
+                line = picture_line(first, usd=share, images=images, at=at, is_sandbox=is_sandbox)
+            except (TypeError, ValueError, ArithmeticError):
                 raise schema.untrusted(self._path, "a row of it is none of a picture") from None
             yield line
 
@@ -223,7 +220,7 @@ class Reader:
         for name, pictures, images in rows:
             yield Gap(self._text(name), pictures, images if isinstance(images, int) else None)
 
-    def failures(self) -> Iterator[dict[str, Any]]:
+    def failures(self) -> Iterator[bytes]:
         """Yield the lines of `failures.jsonl`: what is open, and why."""
         rows = self._each(
             "SELECT id, request, problem FROM items WHERE id IS NOT NULL AND problem IS NOT NULL"
@@ -232,7 +229,7 @@ class Reader:
         for name, request, problem in rows:
             said = self._object(problem)
             prompt = self._object(request).get("prompt")
-            yield {"id": name, **said, "prompt": prompt}
+            yield failure_line({"id": name, **said, "prompt": prompt})
         for line, message, at in self._each("SELECT line, message, at FROM skipped ORDER BY line"):
             yield skipped_line(line, message, at)
 
@@ -288,33 +285,6 @@ class Reader:
         if not isinstance(found, dict):
             raise schema.untrusted(self._path, "a request or a failure in it is none")
         return found
-
-
-def manifest_line(
-    values: Sequence[Any], *, usd: Decimal | None, images: int | None, at: str, is_sandbox: bool
-) -> dict[str, Any]:
-    """Return a picture's line of the manifest.
-
-    Args:
-        values: Those of its first fields, in their order.
-        usd: US dollars that its answer is estimated to have cost.
-        images: Pictures that the answer had.
-        at: When it was saved.
-        is_sandbox: Whether it is a test picture.
-    """
-    line = dict(zip(_FIELDS, values, strict=True))
-    line["request"] = json.loads(line["request"].encode())
-    line["estimated_usd"] = None if usd is None else round(float(usd / (images or 1)), 6)
-    line["created"] = at
-    return {**line, "sandbox": True} if is_sandbox else line
-
-
-def skipped_line(line: int, message: str, at: str) -> dict[str, Any]:
-    """Return what `failures.jsonl` says of a line of the source that could not be read."""
-    return {
-        "id": None, "line": line, "error": "SourceError", "message": message, "code": None,
-        "outcome": "not_sent", "at": at, "prompt": None,
-    }  # fmt: skip
 
 
 def _parts(values: Sequence[Any]) -> Iterable[Sequence[Any]]:

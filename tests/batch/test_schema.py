@@ -107,7 +107,7 @@ async def test_an_older_ledger_can_be_looked_at_without_being_changed(begun, lat
     before = path.read_bytes()
     later(*SECOND)
     with contextlib.closing(look_into(begun)) as reader:
-        assert [line["id"] for line in reader.manifest()] != []
+        assert list(reader.manifest()) != []
     assert path.read_bytes() == before
     assert {file.name for file in path.parent.iterdir()} == {"ledger.sqlite3", "lock"}
 
