@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -48,6 +48,11 @@ def quoted(text: str) -> str:
         TypeError: it is no text.
     """
     return encode_basestring(text)
+
+
+def quoted_ascii(text: str) -> str:
+    """Write a text as JSON in ASCII, as `canonical` does."""
+    return encode_basestring_ascii(text)
 
 
 def loads(data: bytes) -> Any:

@@ -213,7 +213,7 @@ def _stem(result: ImageResult | ChatCompletion, name: str | None) -> str:
         return safe_name(name)
     request = result.request
     if isinstance(request, ImageRequest):
-        return file_stem(request.prompt, wire.fingerprint(wire.image_request_to_wire(request)))
+        return file_stem(request.prompt, wire.image_fingerprint(request))
     if request is None:  # made by hand
         return safe_name("chat")
     from hinow_async._protocol.chat_wire import chat_request_to_wire  # noqa: PLC0415 - loaded with chats

@@ -128,6 +128,8 @@ class Stream(Generic[O]):
         self._ready: deque[O] = deque()
         self._early: dict[int, O] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._resting: dict[asyncio.Task[None], asyncio.Future[None]] = {}
+        """Workers that are of no use now, and what each waits for: a new task for each item costs more."""
         self._items: set[Item] = set()
         self._reader: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -150,7 +152,7 @@ class Stream(Generic[O]):
         """
         while not self._ready:
             self._grow()
-            if not self._tasks:
+            if len(self._tasks) == len(self._resting):
                 await self._end()
             if self._reader is not None:
                 raise ConfigurationError("these outcomes are being read by another task")
@@ -202,7 +204,9 @@ class Stream(Generic[O]):
         items = list(self._items)
         tasks = list(self._tasks)
         for task in tasks:
-            task.cancel()
+            # One that rests has nothing to clean up, and an error that nobody reads is a cycle.
+            if task not in self._resting or not _release(self._resting.pop(task)):
+                task.cancel()
         # Shielded, for a cancelled scope of anyio would cut the waiting short, and leave them running.
         with anyio.move_on_after(CLEANING, shield=True):
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -224,26 +228,42 @@ class Stream(Generic[O]):
         )
 
     def _grow(self) -> None:
-        """Start one more worker if it is of use; it starts the next one in its turn."""
-        if not self._is_starting and self._is_of_use():
-            self._is_starting = True
-            task = asyncio.get_running_loop().create_task(self._work())
-            self._tasks.add(task)
-            task.add_done_callback(self._on_worker_left)
+        """Start one more worker if it is of use, or one that rests; it starts the next one in its turn."""
+        if self._is_starting or not self._is_of_use():
+            return
+        self._is_starting = True
+        while self._resting:
+            if _release(self._resting.popitem()[1]):
+                return
+        task = asyncio.get_running_loop().create_task(self._work())
+        self._tasks.add(task)
+        task.add_done_callback(self._on_worker_left)
 
     async def _work(self) -> None:
-        self._is_starting = False
         task = asyncio.current_task()
-        while self._is_of_use():
-            item = await self._pull(task)
-            if item is END:
+        assert task is not None  # noqa: S101 - it runs in one
+        while True:
+            self._is_starting = False
+            while self._is_of_use() and (item := await self._pull(task)) is not END:
+                index = self._pulled
+                self._pulled += 1
+                self._in_queue += 1
+                await self._make(index, item, task)
+            if self._is_exhausted or self.is_stopped:
                 return
-            index = self._pulled
-            self._pulled += 1
-            self._in_queue += 1
-            await self._make(index, item, task)
+            await self._rest(task)
 
-    async def _pull(self, task: asyncio.Task[Any] | None) -> Any:
+    async def _rest(self, task: asyncio.Task[None]) -> None:
+        """Wait until one more worker is of use, or the stream is closed."""
+        waiter = self._resting[task] = asyncio.get_running_loop().create_future()
+        self._wake()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            self._resting.pop(task, None)
+            raise
+
+    async def _pull(self, task: asyncio.Task[None]) -> Any:
         await self._lock.acquire()
         try:
             if not self._is_of_use():
@@ -265,7 +285,7 @@ class Stream(Generic[O]):
         if self._error is None:
             self._error = error
 
-    async def _make(self, index: int, item: Any, task: asyncio.Task[Any] | None) -> None:
+    async def _make(self, index: int, item: Any, task: asyncio.Task[None]) -> None:
         state = Item(self)
         state.task = task
         self._items.add(state)
@@ -307,6 +327,14 @@ class Stream(Generic[O]):
         elif (error := task.exception()) is not None:
             self._break(error)
         self._wake()
+
+
+def _release(waiter: asyncio.Future[None]) -> bool:
+    """Let a worker go on that rests; False: it was cancelled a moment ago."""
+    if waiter.done():
+        return False
+    waiter.set_result(None)
+    return True
 
 
 class Outcomes(Generic[O]):

@@ -213,7 +213,7 @@ def test_a_fingerprint_is_that_of_what_is_sent(request):
 
     assert wire.fingerprint(body) == wire.fingerprint(turned)
     again = wire.image_request_to_wire(wire.image_request_from_wire(json.loads(json.dumps(body))))
-    assert wire.fingerprint(again) == wire.fingerprint(body)
+    assert wire.fingerprint(again) == wire.fingerprint(body) == wire.image_fingerprint(request)
 
 
 @settings(max_examples=40)

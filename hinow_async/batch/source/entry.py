@@ -10,7 +10,7 @@ import attrs
 from hinow_async._errors import ConfigurationError, SourceError
 from hinow_async._models.images import PARAMETERS, ImageRequest
 from hinow_async._protocol.failures import printable
-from hinow_async._protocol.wire import fingerprint, image_request_to_wire
+from hinow_async._protocol.wire import image_fingerprint
 
 FIELDS: Final = ("prompt", "model", *PARAMETERS, "extra")
 """The fields of a request that a line may have, beside `id`."""
@@ -103,7 +103,7 @@ def as_entry(item: Any, defaults: Mapping[str, Any], line: int | None) -> Entry:
     else:
         raise ValueError(f"not a request, a prompt or a mapping, but {type(item).__name__}")
     try:
-        return Entry(request, name, line, fingerprint(image_request_to_wire(request)))
+        return Entry(request, name, line, image_fingerprint(request))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"extra is not JSON: {error}") from None
 
