@@ -110,6 +110,7 @@ class Batch:
         self._ledger: Ledger | None = None
         self._swept: dict[str, Path] = {}
         self._durable: set[str] = set()
+        self._settling: dict[str, asyncio.Future[None]] = {}
         self._stopped: Stopped | None = None
         self._elapsed: float | None = None
         self._on_way: set[Trip] = set()
@@ -560,9 +561,19 @@ class Batch:
         return True
 
     async def _settle_folder(self, folder: str) -> None:
-        """Make the name of a folder of pictures durable, before the ledger says of any that it is there."""
-        await self._aside(make_durable, self._folder / folder)
-        self._durable.add(folder)
+        """Make the name of a folder of pictures durable, before the ledger says of any that it is there.
+
+        The first ones come together, and are content with one way up to the root.
+        """
+        settling = self._settling.get(folder)
+        if settling is None:
+            settling = self._settling[folder] = self._aside(make_durable, self._folder / folder)
+        try:
+            await asyncio.shield(settling)  # others wait for it, too
+            self._durable.add(folder)
+        finally:
+            if settling.done():
+                self._settling.pop(folder, None)
 
     def _on_lost(self, paid: Paid, problem: BaseException, reason: Problem) -> None:
         """Pictures are paid for and missing: the next run asks their links, and sends nothing."""

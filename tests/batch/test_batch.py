@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -475,3 +476,20 @@ async def test_memory_of_the_source_is_that_of_the_work_in_flight(sandbox, run):
     assert pulled <= sandbox.billing.requests + 2 * 5
     stop.set()
     assert (await batch).saved == sandbox.billing.requests
+
+
+async def test_a_folder_is_made_durable_once_for_all_who_come_first(tmp_path, run, out, monkeypatch):
+    """Each way up to the root syncs all folders on it."""
+    synced = []
+    fsync = os.fsync
+
+    def watched(fd):
+        synced.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    report = await run(numbered(tmp_path, 40))
+
+    assert report.saved == 40
+    ways_up = synced.count(tmp_path.stat().st_ino)
+    assert 1 <= ways_up <= 4  # for the folder, for its state, and for its pictures
