@@ -110,6 +110,18 @@ def resume(folder: Folder, name: str, prefix: str, url: str) -> Resumed | None:
     return found
 
 
+def state_name(stem: str, index: int) -> str:
+    """Return the name of the state file of a picture."""
+    return f".{stem}-{index}.resume"
+
+
+def states_in(directory: Path) -> frozenset[str]:
+    """Return the names of the state files in a folder; blocks."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        return frozenset(entry.name for entry in entries if _STATE.fullmatch(entry.name))
+    return frozenset()
+
+
 def is_temporary(name: str) -> bool:
     """Whether a file's name is one that files in the making, and the notes of them, have."""
     return _TEMPORARY.fullmatch(name) is not None or _STATE.fullmatch(name) is not None

@@ -95,6 +95,7 @@ class _Job:
     overwrite: bool
     report: Progress | None
     placing: Placing | None
+    is_new: bool
 
 
 class Downloader:
@@ -173,6 +174,7 @@ class Downloader:
         asked: ImageFormat | None = None,
         on_progress: Progress | None = None,
         placing: Placing | None = None,
+        is_new: bool = False,
     ) -> Kept:
         """Write a picture to `<stem>-<index>.<ext>` in *directory*: hashed, checked, durable, in one step.
 
@@ -185,12 +187,13 @@ class Downloader:
             asked: The format that was asked for; another one is kept under its true extension, and said.
             on_progress: See `Progress`.
             placing: See `Placing`.
+            is_new: No earlier run left anything of it: so nothing is looked for, in a thread.
 
         Raises:
             DownloadError: it cannot be had whole, with `.url` (without its query) and `.path`.
             OSError: it cannot be kept.
         """
-        job = _Job(image, directory, stem, exempt, overwrite, _guarded(on_progress), placing)
+        job = _Job(image, directory, stem, exempt, overwrite, _guarded(on_progress), placing, is_new)
         async with self._slot():
             try:
                 kept = await self._keep(job)
@@ -288,7 +291,7 @@ class Downloader:
             return await finish(Piece(0, [data], len(data)))
         transfer = self._transfer(job.image.url, job.exempt)
         try:
-            if left := await self._threads.run(part.resume):
+            if not job.is_new and (left := await self._threads.run(part.resume)):
                 transfer.go_on(*left)
             return await _deliver(transfer, write, finish, job.report)
         finally:

@@ -95,7 +95,7 @@ class Part:
         self._index = index
         self._url = url
         self._prefix = f".{stem}-{index}"
-        self._state = f".{stem}-{index}.resume"
+        self._state = checkpoint.state_name(stem, index)
         self._has_state = False
         self._noted = 0.0
         self._hash = hashlib.sha256()

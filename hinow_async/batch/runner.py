@@ -25,7 +25,7 @@ import attrs
 from hinow_async._budget import exact
 from hinow_async._call import CallOptions
 from hinow_async._client import AsyncHinow
-from hinow_async._download import Kept, sweep
+from hinow_async._download import Kept, state_name, states_in, sweep
 from hinow_async._download.folder import make_durable, sync
 from hinow_async._errors import APIError, ConfigurationError, DownloadError, HinowError
 from hinow_async._files import writable_folder
@@ -109,6 +109,8 @@ class Batch:
         self._aside: Aside
         self._ledger: Ledger | None = None
         self._swept: dict[str, Path] = {}
+        self._resumable: dict[str, frozenset[str]] = {}
+        """Of each folder of pictures, the notes of downloads that can be gone on with."""
         self._durable: set[str] = set()
         self._settling: dict[str, asyncio.Future[None]] = {}
         self._stopped: Stopped | None = None
@@ -355,8 +357,9 @@ class Batch:
 
     async def _sweep(self, folder: str) -> None:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
-        path = self._swept[folder] = self._folder / folder
-        await self._aside(sweep, path)
+        path = self._folder / folder
+        self._resumable[folder] = await self._aside(_sweep, path)
+        self._swept[folder] = path
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -529,6 +532,7 @@ class Batch:
             exempt=frozenset(origins),
             asked=item.request.output_format,
             placing=partial(self._place, paid.row, item.folder),
+            is_new=state_name(item.stem, image.index) not in self._resumable[item.folder],
         )
         return _kept_file(item.folder, kept)
 
@@ -684,6 +688,12 @@ def _locked(folder: Path) -> Iterator[None]:
         with _translated(folder):
             stack.enter_context(FolderLock(folder))
         yield
+
+
+def _sweep(folder: Path) -> frozenset[str]:
+    """Remove what dead processes left in a folder, and return the names of the notes that stay."""
+    sweep(folder)
+    return states_in(folder)
 
 
 def _remove_traces(folder: Path) -> None:

@@ -1,9 +1,12 @@
 """Whole batches against the sandbox: what lies in the folder, what was paid, what the next run does."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import sqlite3
+import urllib.request
 
 import pytest
 
@@ -17,6 +20,8 @@ from hinow_async import (
     SourceError,
     Timeouts,
 )
+from hinow_async._download.checkpoint import state_of
+from hinow_async._download.transfer import Version
 from hinow_async.batch import BatchProgress, generate_batch
 from hinow_async.sandbox import Fault
 
@@ -493,3 +498,34 @@ async def test_a_folder_is_made_durable_once_for_all_who_come_first(tmp_path, ru
     assert report.saved == 40
     ways_up = synced.count(tmp_path.stat().st_ino)
     assert 1 <= ways_up <= 4  # for the folder, for its state, and for its pictures
+
+
+async def test_a_batch_goes_on_with_half_a_picture_that_a_dead_process_left(tmp_path, sandbox, run, out):
+    """It asks for the rest of it, and only of the picture that has one."""
+    source = numbered(tmp_path, 2)
+    await run(source)
+    whole = (out / "images/item-0-0.png").read_bytes()
+    with contextlib.closing(sqlite3.connect(out / ".hinow/ledger.sqlite3")) as db:
+        (body,) = db.execute(
+            "SELECT body FROM answers JOIN items USING (item) WHERE id = 'item-0'"
+        ).fetchone()
+    (url,) = json.loads(body)["data"]["urls"]
+    with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+        version = Version(answer.headers["ETag"], None, len(whole))
+    half = whole[: len(whole) // 2]
+    part = ".item-0-0.01234567.part"
+    state = state_of(part, url, version, hashlib.sha256(half), len(half))
+    for number in range(2):
+        (out / f"images/item-{number}-0.png").unlink()
+    (out / "images" / part).write_bytes(half)
+    (out / "images/.item-0-0.resume").write_text(json.dumps(state))
+    seen = len(sandbox.log)
+    report = await run(source)
+
+    asked = sorted(
+        entry.headers.get("range", "") for entry in list(sandbox.log)[seen:] if "/v1/" not in entry.path
+    )
+    assert (report.saved, sandbox.billing.requests) == (2, 2)
+    assert asked == ["", f"bytes={len(half)}-"]
+    assert (out / "images/item-0-0.png").read_bytes() == whole
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["item-0-0.png", "item-1-0.png"]
