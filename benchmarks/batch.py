@@ -135,7 +135,8 @@ def _recorded(placing: Any) -> asyncio.Future[None]:
         work.told.end(work)
 
     loop = asyncio.get_running_loop()
-    told = _tellers.setdefault(loop, _Told(loop))
+    if (told := _tellers.get(loop)) is None:
+        told = _tellers[loop] = _Told(loop)
     work = _Work(loop.create_future(), told)
     placing(end)
     return work.future

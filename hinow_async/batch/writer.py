@@ -63,12 +63,13 @@ class Writer:
         self._late: list[_Entry] = []
         """Changes that nobody waits for, and that could not be committed yet."""
         self._problem: Exception | None = None
+        self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="hinow-ledger", daemon=True)
         self._thread.start()
 
     def put(self, change: Change, *args: Any, then: Callable[..., None] | None = None) -> None:
         """Commit *change* after all that came before it, soon; nobody waits."""
-        self._queue.put(_Entry(change, args, None, then))
+        self._hand_over(_Entry(change, args, None, then))
 
     def commit(self, change: Change, *args: Any) -> asyncio.Future[None]:
         """Commit *change*; it is durable when what is returned is done. Cancelling that takes nothing back.
@@ -78,12 +79,26 @@ class Writer:
             LedgerCorruptError: the database turned out to be damaged.
         """
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Entry(change, args, waiter))
+        self._hand_over(_Entry(change, args, waiter))
         return waiter
 
     def commit_and_tell(self, told: Callable[[Exception | None], None], change: Change, *args: Any) -> None:
         """Like `commit`, for threads: *told* is called in the writer's, with what was wrong, if it was."""
-        self._queue.put(_Entry(change, args, told))
+        self._hand_over(_Entry(change, args, told))
+
+    def _hand_over(self, entry: _Entry) -> None:
+        self._queue.put(entry)
+        if self._has_ended:  # looked at after it was put: either the thread finds it, or this does
+            self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Say of what came after the end that it was not committed: who waits would wait for ever."""
+        left: list[_Entry | None] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                left.append(self._queue.get_nowait())
+        closed = OSError(errno.EBADF, "the ledger is closed", self._name)
+        self._wake([entry for entry in left if entry is not None], closed)
 
     def close(self) -> None:
         """Commit what is left, and end the thread; blocks.
@@ -118,6 +133,8 @@ class Writer:
             entries = [entry for entry in group if entry is not None]
             is_busy = len(entries) > 1
             self._commit(entries)
+        self._has_ended = True
+        self._refuse_rest()
 
     def _gather(self, group: list[_Entry | None]) -> None:
         """Take what has come by now."""

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from hinow_async import ConfigurationError, LedgerCorruptError, LedgerLockedError
+from hinow_async.batch import schema
 from hinow_async.batch.ledger import Bought, Problem, Row, look_into, now, open_ledger
 from hinow_async.batch.lock import FolderLock
 from hinow_async.batch.reader import KeptFile
+from hinow_async.batch.writer import Writer
 
 ORIGIN = "https://api.hinow.ai:443"
 RAW = b'{"data": {"urls": ["https://x/1.png"]}}'
@@ -462,3 +464,16 @@ class Course(RuleBasedStateMachine):
 
 Course.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestCourse = Course.TestCase
+
+
+async def test_what_comes_after_the_end_is_refused_and_not_kept_waiting(path, root):
+    """A download that was cancelled goes on in its thread, and may ask for its name when all is closed."""
+    told = []
+    connection = schema.open_ledger(path)
+    with contextlib.closing(connection):
+        writer = Writer(connection, "the ledger", lambda: None)
+        writer.end()
+        writer.commit_and_tell(told.append, lambda db: None)
+        with pytest.raises(OSError, match="the ledger is closed"):
+            await writer.commit(lambda db: None)
+    assert [str(problem) for problem in told] == ["[Errno 9] the ledger is closed: 'the ledger'"]
