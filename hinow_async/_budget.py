@@ -113,6 +113,10 @@ def _stated(price: Price, request: Any, field: str) -> Decimal:
     return value
 
 
+def _option(argument: str) -> str:
+    return f"--{argument.replace('_', '-')}"
+
+
 class Purse:
     """What was spent and what is held for calls under way, against the budget if there is one."""
 
@@ -141,13 +145,14 @@ class Purse:
         if price is None:
             raise ConfigurationError(
                 f"a budget is set, but nobody knows what a call of {request.model} costs:"
-                f" say so with Budget({argument}=...)"
+                f" say so with Budget({argument}=...), or {_option(argument)} at the command line"
             )
         if not self._warned and not self.prices.is_stated(request):
             self._warned = True
             _log.warning(
-                "the budget is kept in estimated dollars (%s per image or call of %s is not a published"
-                " price): set Budget(%s=...) to what you pay", price, request.model, argument,
+                "the budget is kept in estimated dollars (%s for each of %s is not a published price):"
+                " set Budget(%s=...), or %s at the command line, to what you pay",
+                self.prices.of(request, 1), request.model, argument, _option(argument),
             )  # fmt: skip
         return price
 

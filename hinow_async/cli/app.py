@@ -205,7 +205,7 @@ def verify(*, out: Path, deep: bool, screen: Screen) -> int:
 @click.option("--system", help="What the model is told before the prompt.")
 @click.option("--image", "images", type=_FILE, multiple=True, help="A picture that belongs to the prompt.")
 @click.option("--save", "folder", type=_FOLDER, help="Folder for the pictures of the answer.")
-@options.connection
+@options.chat_connection
 @options.screen
 def chat(
     *,

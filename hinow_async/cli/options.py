@@ -20,6 +20,7 @@ from hinow_async.cli.settings import Settings
 _Command = Callable[..., Any]
 
 _POSITIVE: Final = click.FloatRange(min=0, min_open=True)
+_FROM_ZERO: Final = click.FloatRange(min=0)
 
 _SANDBOX: Final = click.option(
     "--sandbox", is_flag=True, help="Run against an embedded sandbox: no key, no cost, test pictures."
@@ -28,7 +29,13 @@ _LIMITS: Final = (
     click.option("--max-in-flight", type=click.IntRange(min=1), help="Calls at once, at most."),
     click.option("--requests-per-minute", type=_POSITIVE, help="Never more in any 60 seconds."),
     click.option("--images-per-minute", type=_POSITIVE, help="Never more in any 60 seconds."),
-    click.option("--max-usd", type=click.FloatRange(min=0), help="Spend no more than these US dollars."),
+    click.option("--max-usd", type=_FROM_ZERO, help="Spend no more than these US dollars."),
+)
+_PER_IMAGE: Final = click.option(
+    "--usd-per-image", type=_FROM_ZERO, help="What a picture costs you, for --max-usd, where you know better."
+)
+_PER_CHAT: Final = click.option(
+    "--usd-per-chat", type=_FROM_ZERO, help="What an answer costs you, for --max-usd, where you know better."
 )
 _SCREEN: Final = (
     click.option("--json", "is_json", is_flag=True, help="Answer with one JSON object."),
@@ -82,14 +89,25 @@ def _abandon_stdout() -> None:
 
 
 def connection(command: _Command) -> _Command:
-    """Give a command that costs something its `settings`: the sandbox, and the limits."""
+    """Give a command that buys pictures its `settings`: the sandbox, the limits, the price."""
+    return _connected(command, _PER_IMAGE)
 
+
+def chat_connection(command: _Command) -> _Command:
+    """Give a command that buys answers its `settings`: the sandbox, the limits, the price."""
+    return _connected(command, _PER_CHAT)
+
+
+def _connected(command: _Command, price: Callable[[_Command], _Command]) -> _Command:
     @functools.wraps(command)
     def wrapped(**rest: Any) -> Any:
-        names = [field.name for field in attrs.fields(Settings)]
-        return command(settings=Settings(**{name: rest.pop(name) for name in names}), **rest)
+        names = [field.name for field in attrs.fields(Settings) if field.name in rest]
+        settings = Settings(**{name: rest.pop(name) for name in names})
+        if settings.max_usd is None and (settings.usd_per_image, settings.usd_per_chat) != (None, None):
+            raise click.UsageError("a price is for --max-usd, which is not there")
+        return command(settings=settings, **rest)
 
-    return _with(wrapped, (_SANDBOX, *_LIMITS))
+    return _with(wrapped, (_SANDBOX, *_LIMITS, price))
 
 
 def free_connection(command: _Command) -> _Command:

@@ -18,6 +18,8 @@ class Settings:
     requests_per_minute: float | None = None
     images_per_minute: float | None = None
     max_usd: float | None = None
+    usd_per_image: float | None = None
+    usd_per_chat: float | None = None
 
     @property
     def limits(self) -> Limits:
@@ -30,4 +32,6 @@ class Settings:
     @property
     def budget(self) -> Budget | None:
         """The budget, if there is one."""
-        return None if self.max_usd is None else Budget(self.max_usd)
+        if self.max_usd is None:
+            return None
+        return Budget(self.max_usd, usd_per_image=self.usd_per_image, usd_per_chat=self.usd_per_chat)

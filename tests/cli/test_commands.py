@@ -148,6 +148,31 @@ def test_a_budget_that_would_be_passed_is_exit_3(hinow, service, to_service):
     assert service.billing.requests == 0
 
 
+def test_a_budget_is_kept_in_the_price_that_is_named(hinow, service, to_service):
+    """What nobody else knows the price of can be bought within a budget, and nothing is estimated."""
+    pictures = ("generate", "a", "--num-images", 3, "--max-usd", 1)
+    ended = hinow(*pictures, "--usd-per-image", 0.4, env=to_service)
+    assert (ended.code, service.billing.requests) == (3, 0)
+    ended = hinow(*pictures, "--usd-per-image", 0.3, env=to_service)
+    assert (ended.code, service.billing.requests) == (0, 1)
+    assert "estimated dollars" not in ended.err
+    ended = hinow(*pictures, env=to_service)
+    assert "(0.087 for each of openai/gpt-image-2-2026-04-21 is not a published price)" in ended.err
+    assert "--usd-per-image" in ended.err
+
+
+def test_a_chat_within_a_budget_needs_a_price(hinow, service, to_service):
+    """The message names the option."""
+    chat = ("chat", "Hello", "--model", "hinow/himax", "--max-usd", 1)
+    ended = hinow(*chat, env=to_service)
+    assert (ended.code, service.billing.requests) == (2, 0)
+    assert "--usd-per-chat at the command line" in ended.err
+    assert hinow(*chat, "--usd-per-chat", 0.01, env=to_service).code == 0
+    ended = hinow(*chat[:-2], "--usd-per-chat", 0.01, env=to_service)
+    assert ended.code == 2
+    assert "a price is for --max-usd" in ended.err
+
+
 def test_a_picture_that_cannot_be_fetched_is_said_to_be_paid(hinow, service, to_service):
     """The money is gone, and the user hears it."""
     service.change(faults=(Fault(path="files", status=404),))
