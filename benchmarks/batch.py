@@ -47,13 +47,13 @@ CASES = (
     ),
     Case(
         name="size",
-        clients=("1,000", "10,000", "100,000"),
+        clients=("1,000", "10,000", "100,000", "1,000,000"),
         base="10,000",
         options={"scale": 1},
-        quick={"scale": 10},
+        quick={"scale": 100},
         serve=served,
         rounds=1,
-        timeout=900,
+        timeout=1800,
     ),
 )
 

@@ -28,10 +28,11 @@ class MaskedStr(str):
 class Secret:
     """An API key. `reveal()` is the one way to its text."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_bytes", "_value")
 
     def __init__(self, value: object) -> None:
         self._value = value.strip() if isinstance(value, str) else value
+        self._bytes = str(self._value).encode(errors="replace")
 
     def problem(self) -> str | None:
         """Say what is wrong with the key, without showing it; None: it can be sent."""
@@ -54,6 +55,10 @@ class Secret:
     def redact(self, text: str) -> str:
         """Return *text* without the key, should a service have echoed it."""
         return text.replace(str(self._value), MASK) if self._value else text
+
+    def redact_bytes(self, body: bytes) -> bytes:
+        """Like `redact`, for an answer as it came."""
+        return body.replace(self._bytes, MASK.encode()) if self._bytes and self._bytes in body else body
 
     def __repr__(self) -> str:
         return MASK

@@ -208,11 +208,12 @@ def _continued(old: Any, new: str, key: str) -> Any:
     return old
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Any, depth: int = 0) -> Any:
     if isinstance(value, _Pieces):
         return _joined(value)
-    if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+    # What lies deeper was taken as it came, and may be nested as deeply as JSON is read.
+    if isinstance(value, dict) and depth <= _DEPTH + 1:
+        return {key: _whole(item, depth + 1) for key, item in value.items()}
     return list(value) if isinstance(value, list) else value
 
 

@@ -44,7 +44,8 @@ def _listed(message: Message) -> Iterator[str]:
         yield from _url_of(item)
     if isinstance(message.content, tuple):
         for part in message.content:
-            if isinstance(part, Mapping) and part.get("type") in {"image_url", "output_image", "image"}:
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            if isinstance(kind, str) and kind in {"image_url", "output_image", "image"}:
                 yield from _url_of(part)
 
 

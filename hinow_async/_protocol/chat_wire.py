@@ -182,10 +182,10 @@ def chunk_of_completion(completion: ChatCompletion) -> ChatCompletionChunk:
     """Give a whole answer as the one chunk of a stream: what a service that cannot stream answers."""
     choices = [
         {
+            **item.extra,  # first: it may hold a `delta` of its own
             "index": item.index,
             "delta": message_to_wire(item.message),
             "finish_reason": item.finish_reason or "stop",
-            **item.extra,
         }
         for item in completion.choices
     ]

@@ -126,4 +126,6 @@ def response_error(
 
 def _redact_bytes(body: bytes, redact: Redact) -> bytes:
     # Latin-1 maps every byte to one character and back, and a key is ASCII.
-    return redact(body.decode("latin-1")).encode("latin-1")
+    text = body.decode("latin-1")
+    redacted = redact(text)
+    return body if redacted is text else redacted.encode("latin-1")  # it may be half a gigabyte

@@ -17,6 +17,8 @@ from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageDoor, Im
 from hinow_async._protocol import json
 from hinow_async._protocol.fields import WireError, kind_of, open_envelope, rest
 
+_LONGEST_NAME = 200
+"""Characters of a model's or provider's name that are kept: they stand in each line of a manifest."""
 MAX_IMAGES = 1000
 """More pictures than this in one answer is no answer to any request (the contract's largest is 10)."""
 
@@ -106,16 +108,22 @@ def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
     if len(items) > MAX_IMAGES:
         raise WireError(f"the answer names {len(items)} pictures: no request asks for so many")
     images = tuple([_image(item, index, door) for index, item in enumerate(items)])
+    if images[0].url is None and not any(_is_there(image) for image in images):
+        raise WireError("no picture of the answer is a URL or base64")
     model = inner.pop("model") if isinstance(inner.get("model"), str) else None
     provider = inner.pop("provider") if isinstance(inner.get("provider"), str) else None
-    if not f"{model}{provider}".isascii():
-        model, provider = _without_halves(model), _without_halves(provider)
+    if not (names := f"{model}{provider}").isascii() or len(names) > _LONGEST_NAME:
+        model, provider = _sound(model), _sound(provider)
     return ImageAnswer(images, model, provider, {**outer, **inner} if outer else inner)
 
 
-def _without_halves(name: str | None) -> str | None:
-    """Put "?" for half of an emoji, which no file and no database takes."""
-    return None if name is None else name.encode(errors="replace").decode()
+def _sound(name: str | None) -> str | None:
+    """Cut a name, and put "?" for half of an emoji, which no file and no database takes."""
+    return None if name is None else name[:_LONGEST_NAME].encode(errors="replace").decode()
+
+
+def _is_there(image: GeneratedImage) -> bool:
+    return image.url is not None or image.encoded is not None
 
 
 def _image(item: Any, index: int, door: ImageDoor | None) -> GeneratedImage:
@@ -127,7 +135,8 @@ def _image(item: Any, index: int, door: ImageDoor | None) -> GeneratedImage:
         if isinstance(item.get("b64_json"), str):
             extra = rest(item, "b64_json")
             return GeneratedImage(index=index, encoded=item["b64_json"], extra=extra, door=door)
-    raise WireError(f"picture {index} is neither a URL nor base64")
+    # Those beside it are paid for: reading or saving this one says that it is none.
+    return GeneratedImage(index=index, extra=item if isinstance(item, dict) else {"item": item}, door=door)
 
 
 def picture(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -35,7 +36,7 @@ def balance(settings: Settings, screen: Screen) -> int:
         async with connect(settings, screen) as client:
             found = await client.balance()
         if screen.is_json:
-            screen.json(attrs.asdict(found))
+            screen.json(_plain(found))
         else:
             screen.answer(f"${found.balance:,.2f}")
         return exits.OK
@@ -45,7 +46,7 @@ def balance(settings: Settings, screen: Screen) -> int:
 
 def _show_one(model: Model, screen: Screen) -> None:
     if screen.is_json:
-        screen.json(attrs.asdict(model))
+        screen.json(_plain(model))
         return
     facts = {
         "id": model.id,
@@ -62,7 +63,7 @@ def _show_one(model: Model, screen: Screen) -> None:
 
 def _show_all(models: Sequence[Model], screen: Screen) -> None:
     if screen.is_json:
-        screen.json({"models": [attrs.asdict(model) for model in models]})
+        screen.json({"models": [_plain(model) for model in models]})
         return
     rows = [(model.id, ", ".join(model.category), _cost(model.cost)) for model in models]
     rows = [tuple(safe(cell, lines=False).replace("\t", " ") for cell in row) for row in rows]  # type: ignore[misc]
@@ -74,6 +75,12 @@ def _show_all(models: Sequence[Model], screen: Screen) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         screen.answer("  ".join(cells).rstrip())
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """Return a value's fields, and those of the values in it; what else the service said may be deep."""
+    fields = attrs.asdict(value, recurse=False)
+    return {name: _plain(field) if attrs.has(type(field)) else field for name, field in fields.items()}
 
 
 def _cost(cost: ModelCost | None) -> str:

@@ -79,9 +79,9 @@ def run(job: Job, settings: Settings, screen: Screen) -> int:
                 async with shown(lambda: of_batch(batch.progress()), screen):
                     report = await batch.run()
             except asyncio.CancelledError:
-                _tell(job, batch.report(), screen)
+                _tell(job, batch.report(), settings, screen)
                 raise
-        _tell(job, report, screen)
+        _tell(job, report, settings, screen)
         return _code(report, stop)
 
     _collect_seldom()
@@ -109,10 +109,10 @@ def _code(report: BatchReport, stop: running.Stop) -> int:
 # -- what it came to -------------------------------------------------------------------------------------
 
 
-def _tell(job: Job, report: BatchReport, screen: Screen) -> None:
+def _tell(job: Job, report: BatchReport, settings: Settings, screen: Screen) -> None:
     if screen.is_json:
         screen.json(report.to_dict())
-    command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if report.sandbox else [])]
+    command = ["hinow", "batch", job.source, os.fspath(job.out), *(["--sandbox"] if settings.sandbox else [])]
     for line in report_lines(report, command=shlex.join(command)):
         screen.answer(line)
 

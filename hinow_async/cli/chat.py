@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from hinow_async._client import AsyncHinow
+from hinow_async._errors import DownloadError
 from hinow_async._models.chat import ChatCompletion, ChatRequest, Message
 from hinow_async._models.images import SavedImage
 from hinow_async.cli import exits, running
@@ -53,7 +54,11 @@ def run(question: Question, folder: Path | None, settings: Settings, screen: Scr
             if screen.is_json or folder is not None:
                 stop.on_first(_finishing(client))
             completion = await _answered(client, request, screen)
-            saved = await completion.save(folder) if folder is not None else ()
+            try:
+                saved = await completion.save(folder) if folder is not None else ()
+            except DownloadError as error:
+                _show(completion, error.saved, folder, screen)
+                raise
         _show(completion, saved, folder, screen)
         return exits.OK if stop.number is None else stop.code
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from hinow_async._client import AsyncHinow
+from hinow_async._errors import DownloadError
 from hinow_async._models.images import ImageRequest, ImageResult, SavedImage
 from hinow_async.cli import exits, running
 from hinow_async.cli.connection import connect
@@ -40,9 +42,16 @@ def run(prompt: str, fields: dict[str, Any], where: Where, settings: Settings, s
                 if result is None:
                     screen.say("Stopped; nothing was sent.")
                     return stop.code
-                saved = await result.save(
-                    where.folder, name=where.name, overwrite=where.overwrite, on_progress=sight.on_progress
-                )
+                try:
+                    saved = await result.save(
+                        where.folder,
+                        name=where.name,
+                        overwrite=where.overwrite,
+                        on_progress=sight.on_progress,
+                    )
+                except DownloadError as error:
+                    _show(result, error.saved, settings, screen)
+                    raise
             _show(result, saved, settings, screen)
             return exits.OK
 
@@ -63,7 +72,7 @@ async def _make(client: AsyncHinow, request: ImageRequest, stop: running.Stop) -
     return None
 
 
-def _show(result: ImageResult, saved: tuple[SavedImage, ...], settings: Settings, screen: Screen) -> None:
+def _show(result: ImageResult, saved: Sequence[SavedImage], settings: Settings, screen: Screen) -> None:
     if not screen.is_json:
         for image in saved:
             screen.path(image.path)

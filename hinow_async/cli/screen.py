@@ -77,8 +77,11 @@ class Screen:
         sys.stdout.buffer.write(os.fsencode(path) + b"\n")
 
     def json(self, value: Any) -> None:
-        """Write one JSON object; in ASCII, which is safe on every terminal."""
-        sys.stdout.write(json.dumps(value, default=str) + "\n")
+        """Write one JSON object; in ASCII, which is safe on every terminal. NaN and infinities are null."""
+        text = json.dumps(value, default=str)
+        if "NaN" in text or "Infinity" in text:  # as numbers, or within a text
+            text = json.dumps(json.loads(text, parse_constant=lambda _: None))
+        sys.stdout.write(text + "\n")
 
     def say(self, text: str) -> None:
         """Write to the user, unless he wants quiet."""

@@ -416,3 +416,41 @@ def test_json_of_a_report_is_machine_readable(hinow, prompts):
     report = hinow("batch", "prompts.jsonl", "out", "--sandbox", "--json").json
     assert (report["saved"], report["sandbox"], report["out"], report["stopped"]) == (2, True, "out", None)
     assert json.dumps(report)
+
+
+# -- hostile answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_pictures_that_were_saved_are_named_beside_one_that_could_not_be(
+    hinow, service, to_service, tmp_path, is_json
+):
+    """Where they lie is what was paid for."""
+    service.change(faults=(Fault(path="files", status=404, times=1),))
+    options = ["--json"] if is_json else []
+    ended = hinow("generate", "a", "--num-images", 2, "--out", tmp_path / "out", *options, env=to_service)
+    (saved,) = (tmp_path / "out").iterdir()
+    (path,) = [image["path"] for image in ended.json["saved"]] if is_json else ended.out.splitlines()
+    assert (ended.code, path) == (1, str(saved))
+    assert "The picture is paid for." in ended.err
+
+
+def test_an_answer_is_written_though_a_picture_of_it_cannot_be_kept(hinow, service, to_service, tmp_path):
+    """Its words are paid for."""
+    images = [{"image_url": {"url": "data:image/png;base64,!!"}}]
+    choices = [{"message": {"content": "paid words", "images": images}, "finish_reason": "stop"}]
+    service.change(faults=(Fault(path="chat", body={"choices": choices}),))
+    asked = ("chat", "q", "--model", "hinow/himax", "--save", tmp_path, "--json")
+    ended = hinow(*asked, env=to_service)
+    assert (ended.code, ended.json["text"], ended.json["saved"]) == (1, "paid words", [])
+
+
+@pytest.mark.parametrize("odd", ["NaN", "1e400", '{"a":' * 800 + "1" + "}" * 800, '"NaN"'])
+def test_json_is_json_whatever_the_service_says(hinow, service, to_service, odd):
+    """Numbers that JSON does not have are null; what is nested deeply is written as it came."""
+    body = '{"data":{"balance":1,"x":' + odd + "}}"
+    service.change(faults=(Fault(path="balance", garbage=body.encode()),))
+    ended = hinow("balance", "--json", env=to_service)
+    assert ended.code == 0
+    found = json.loads(ended.out, parse_constant=pytest.fail)
+    assert found["extra"]["x"] == (None if odd in {"NaN", "1e400"} else json.loads(odd))
