@@ -48,7 +48,8 @@ async with client.images.generate_many(["slow 1", "slow 2", "slow 3"], save_to="
 
 BATCH = """
 def is_half_done():
-    return list(pathlib.Path("batch").glob("images/*.png")) and one_by_one.stats().in_flight
+    manifest = pathlib.Path("batch/manifest.jsonl")  # it has a line once the picture counts as saved
+    return manifest.exists() and manifest.stat().st_size and one_by_one.stats().in_flight
 
 _ = asyncio.create_task(announce(is_half_done))
 prompts = ["quick", "slow", "later"]
