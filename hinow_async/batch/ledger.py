@@ -183,7 +183,7 @@ class Ledger:
 
     def unbilled(self, row: Row, attempt: int) -> None:
         """Close a try that cost nothing; soon."""
-        self._opened.put(_write_unbilled, row.number, attempt)
+        self._opened.put(_write_unbilled, row, attempt)
 
     async def answered(self, row: Row, attempt: int, raw: bytes, request_id: str | None) -> None:
         """Record an answer as it came, durably, on a full disk too.
@@ -298,7 +298,11 @@ class Ledger:
                 "UPDATE attempts SET state = 'unknown' WHERE item = ? AND (state = 'open' OR attempt = ?)",
                 (row.number, attempt),
             )
-        self._upsert(db, row, state, json.dumps(attrs.asdict(problem)).decode())
+        said = attrs.asdict(problem)
+        if row.supersedes is not None:  # its id may be taken from it
+            said["id"] = row.id
+        self._upsert(db, row, state, json.dumps(said).decode())
+        _give_id_back(db, row)
 
     def _on_end(self, row: Row, _: str, problem: Problem, __: int | None) -> None:
         prompt = json.loads(row.request.encode()).get("prompt")
@@ -312,7 +316,8 @@ class Ledger:
         values: tuple[Any, ...] = (row.number, row.id, row.fingerprint, row.request, self._run)
         db.execute(
             f"INSERT INTO items VALUES (?, ?, ?, ?, {first}, ?, {'NULL' if problem is None else '?'})"  # noqa: S608 - constants
-            f" ON CONFLICT (item) DO UPDATE SET state = {state}, fingerprint = excluded.fingerprint,"
+            f" ON CONFLICT (item) DO UPDATE SET id = excluded.id, state = {state},"
+            " fingerprint = excluded.fingerprint,"
             " request = excluded.request, run = excluded.run,"
             " problem = coalesce(excluded.problem, problem)",
             values if problem is None else (*values, problem),
@@ -518,13 +523,23 @@ def _put_files(db: sqlite3.Cursor, files: Sequence[tuple[Any, ...]]) -> None:
     db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
 
 
-def _write_unbilled(db: sqlite3.Cursor, item: int, attempt: int) -> None:
+def _write_unbilled(db: sqlite3.Cursor, row: Row, attempt: int) -> None:
     db.execute("UPDATE attempts SET state = 'unbilled' WHERE attempt = ?", (attempt,))
-    db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, item))
+    db.execute("DELETE FROM answers WHERE attempt = ? AND item = ?", (attempt, row.number))
     db.execute(
         f"UPDATE items SET state = {_PLANNED} WHERE item = ? AND state IN ('sent', 'answered')",  # noqa: S608 - a constant
-        (item,),
+        (row.number,),
     )
+    _give_id_back(db, row)
+
+
+def _give_id_back(db: sqlite3.Cursor, row: Row) -> None:
+    """A request that cost nothing takes the place of none that was paid for: that one has its id again."""
+    if row.supersedes is None:
+        return
+    db.execute("UPDATE items SET id = NULL WHERE item = ? AND state IN ('planned', 'failed')", (row.number,))
+    if db.rowcount:
+        db.execute("UPDATE items SET id = ? WHERE item = ?", (row.id, row.supersedes))
 
 
 def _write_skipped(db: sqlite3.Cursor, *values: Any) -> None:

@@ -223,11 +223,14 @@ class Reader:
     def failures(self) -> Iterator[bytes]:
         """Yield the lines of `failures.jsonl`: what is open, and why."""
         rows = self._each(
-            "SELECT id, request, problem FROM items WHERE id IS NOT NULL AND problem IS NOT NULL"
+            "SELECT id, request, problem FROM items WHERE (id IS NOT NULL OR state = 'failed')"
+            " AND problem IS NOT NULL"
             " AND state IN ('answered', 'failed', 'maybe_paid', 'paid_lost') ORDER BY item"
         )
         for name, request, problem in rows:
             said = self._object(problem)
+            own = said.pop("id", None)  # of one that was to take the place of another under its id
+            name = name if name is not None else own  # noqa: PLW2901 - the ledger gave the id back
             prompt = self._object(request).get("prompt")
             yield failure_line({"id": name, **said, "prompt": prompt})
         for line, message, at in self._each("SELECT line, message, at FROM skipped ORDER BY line"):

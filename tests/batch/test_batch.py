@@ -529,3 +529,36 @@ async def test_a_batch_goes_on_with_half_a_picture_that_a_dead_process_left(tmp_
     assert asked == ["", f"bytes={len(half)}-"]
     assert (out / "images/item-0-0.png").read_bytes() == whole
     assert sorted(path.name for path in (out / "images").iterdir()) == ["item-0-0.png", "item-1-0.png"]
+
+
+def one(prompt):
+    return [{"id": "x", "prompt": prompt}]
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 422])
+async def test_a_change_that_cost_nothing_takes_the_place_of_nothing(sandbox, run, out, rows, status):
+    """What is paid for under an id stays there: going back to it pays for nothing."""
+    first = await run(one("A"))
+    sandbox.change(faults=(Fault(match="B", status=status),))
+    changed = await run(one("B"), on_change="new")
+    lines = [row["request"]["prompt"] for row in rows(out / "manifest.jsonl")]
+    failures = [(row["id"], row["prompt"]) for row in rows(out / "failures.jsonl")]
+    back = await run(one("A"))
+
+    assert (first.saved, changed.saved, back.reused, back.saved) == (1, 0, 1, 0)
+    assert sandbox.billing.requests == 1
+    assert lines == ["A"]
+    assert failures == ([("x", "B")] if status in {400, 422} else [])
+    with pytest.raises(SourceError, match="not the one that was paid for"):
+        await run(one("B"))
+
+
+async def test_a_change_that_is_made_in_the_second_try_takes_the_id(sandbox, run, out, rows):
+    """Whatever its first try was answered."""
+    await run(one("A"))
+    sandbox.change(faults=(Fault(match="B", status=503, times=1),))
+    changed = await run(one("B"), on_change="new")
+    again = await run(one("B"))
+
+    assert (changed.saved, again.reused, sandbox.billing.requests) == (1, 1, 2)
+    assert [row["request"]["prompt"] for row in rows(out / "manifest.jsonl")] == ["B"]
