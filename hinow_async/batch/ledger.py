@@ -419,7 +419,8 @@ def open_ledger(root: Path, origin: str) -> Ledger:
         connection = opened.enter_context(contextlib.closing(schema.open_ledger(path)))
         reader = opened.enter_context(contextlib.closing(Reader(schema.open_reader(path), path)))
         check_origin(root, reader, origin)
-        ledger = Ledger(root, connection, reader, origin)
+        with schema.judged(path):  # a disk that is full, or another program that has it
+            ledger = Ledger(root, connection, reader, origin)
         opened.pop_all()
         return ledger
 

@@ -191,10 +191,10 @@ class Reader:
         )
         is_sandbox = self.fact("origin") == "sandbox"
         for name, picture, request, *more, usd, images, at in rows:
-            # Not as it lies there: in a stranger's file it may be anything.
-            first = (name, picture, json.dumps(self._object(request)).decode(), *more)
             share = self._usd(usd)
             try:
+                # Not as it lies there: in a stranger's file it may be anything.
+                first = (name, picture, json.dumps(self._object(request)).decode(), *more)
                 line = picture_line(first, usd=share, images=images, at=at, is_sandbox=is_sandbox)
             except (TypeError, ValueError, ArithmeticError):
                 raise schema.untrusted(self._path, "a row of it is none of a picture") from None
@@ -232,7 +232,11 @@ class Reader:
             own = said.pop("id", None)  # of one that was to take the place of another under its id
             name = name if name is not None else own  # noqa: PLW2901 - the ledger gave the id back
             prompt = self._object(request).get("prompt")
-            yield failure_line({"id": name, **said, "prompt": prompt})
+            try:
+                line = failure_line({"id": name, **said, "prompt": prompt})
+            except ValueError:
+                raise schema.untrusted(self._path, "a failure in it is none") from None
+            yield line
         for line, message, at in self._each("SELECT line, message, at FROM skipped ORDER BY line"):
             yield skipped_line(line, message, at)
 

@@ -49,10 +49,53 @@ A new ledger takes all of them, an older one those that it lacks, in one transac
 same tables. What was released once is never changed; what comes is a step more.
 """
 
+_MOST_NUMBER: Final = 1 << 53
+
+
+def _is_text(*columns: str) -> str:
+    return " AND ".join(f"typeof({column}) = 'text'" for column in columns)
+
+
+def _is_text_or_null(*columns: str) -> str:
+    return " AND ".join(f"typeof({column}) IN ('text', 'null')" for column in columns)
+
+
+def _is_number(most: int, *columns: str) -> str:
+    return " AND ".join(f"typeof({name}) = 'integer' AND {name} BETWEEN 0 AND {most}" for name in columns)
+
+
+_SOUND: Final = {
+    "facts": "typeof(value) = 'text' AND (name <> 'manifest' OR length(value) < 20"
+    " AND value NOT GLOB '*[^0-9]*')",
+    "items": f"{_is_number(_MOST_NUMBER, 'item', 'run')} AND {_is_text('fingerprint', 'request', 'state')}"
+    f" AND {_is_text_or_null('id', 'problem')}",
+    "attempts": f"{_is_number(_MOST_NUMBER, 'attempt', 'item')}"
+    f" AND {_is_text('key', 'account', 'at', 'state')}"
+    " AND (usd IS NULL OR typeof(usd) = 'text' AND length(usd) < 40 AND usd GLOB '[0-9]*'"
+    " AND usd NOT GLOB '*[^0-9.E+-]*' AND CAST(usd AS REAL) < 1e9)",
+    "answers": f"{_is_number(_MOST_NUMBER, 'item', 'attempt')} AND {_is_text('at')}"
+    f" AND {_is_text_or_null('request_id', 'spool', 'model', 'provider')}"
+    f" AND typeof(body) IN ('blob', 'null') AND (images IS NULL OR {_is_number(_MOST_NUMBER, 'images')})",
+    "files": f"{_is_number(_MOST_NUMBER, 'item', 'picture', 'bytes', 'width', 'height')}"
+    f" AND {_is_text('file', 'sha256', 'at', 'state')} AND length(sha256) = 64"
+    " AND sha256 NOT GLOB '*[^0-9a-f]*'",
+    "skipped": f"{_is_number(_MOST_NUMBER, 'line')} AND {_is_text('message', 'at')}",
+}
+"""What is so of each row that a batch wrote, whichever its version."""
+_SOUND_JSON: Final = (
+    "json_valid(request) AND json_type(request) = 'object' AND json_type(request, '$.prompt') IS 'text'"
+    " AND (problem IS NULL OR json_valid(problem) AND json_type(problem) = 'object')"
+)
+"""Of the items; where SQLite was built without these functions it is found when a row is read."""
+
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _CACHE: Final = 2 * 1024
 """KiB; each connection fills it in the end, and the system keeps the file's pages anyway."""
 _MAGIC: Final = b"SQLite format 3\0"
+_NOT_ITS_FAULT: Final = frozenset({
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+})  # fmt: skip
 
 
 def path_of(state: Path) -> Path:
@@ -69,9 +112,10 @@ def open_ledger(path: Path) -> sqlite3.Connection:
     """
     _create(path)
     _check_files(path)
-    connection = _connect(path, "rwc")
+    with judged(path):
+        connection = _connect(path, "rwc")
     try:
-        with _judged(path):
+        with judged(path):
             _configure(connection)
             _check(connection, path)
             _migrate(connection, len(_STEPS))
@@ -87,8 +131,9 @@ def open_ledger(path: Path) -> sqlite3.Connection:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a ledger that was checked a moment ago, only to be read."""
-    connection = _connect(path, "ro")
-    _harden(connection)
+    with judged(path):
+        connection = _connect(path, "ro")
+        _harden(connection)
     return connection
 
 
@@ -107,9 +152,10 @@ def open_at_rest(path: Path, *, scratch: Path | None = None) -> sqlite3.Connecti
     # A write-ahead log that a dead process left has to be read with it; without one nothing is written.
     is_clean = not path.with_name(f"{LEDGER}-wal").exists()
     place = path if is_clean or scratch is None else _copy(path, scratch)
-    connection = _connect(place, "ro&immutable=1" if is_clean else "ro")
+    with judged(path):
+        connection = _connect(place, "ro&immutable=1" if is_clean else "ro")
     try:
-        with _judged(path):
+        with judged(path):
             _harden(connection)
             _check(connection, path)
             if _version(connection) < len(_STEPS):
@@ -195,13 +241,13 @@ def _harden(connection: sqlite3.Connection) -> None:
 
 
 @contextlib.contextmanager
-def _judged(path: Path) -> Iterator[None]:
+def judged(path: Path) -> Iterator[None]:
     """Say of a database that SQLite cannot read that it is corrupt."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+        if code in _NOT_ITS_FAULT:
             raise OSError(f"{error} ({path.name})") from None
         raise untrusted(path, f"SQLite cannot read it ({error})") from None
 
@@ -258,3 +304,20 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise untrusted(path, f"it is damaged ({printable(str(verdict), 200)})")
+    if version:
+        _check_rows(connection, path)
+
+
+def _check_rows(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse rows that no batch wrote, before anything depends on them.
+
+    What is read of them at the end of a run would end it otherwise, after it has paid.
+    """
+    checks = [*_SOUND.items()]
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("SELECT json_valid('1'), json_type('1')")
+        checks.append(("items", _SOUND_JSON))
+    for table, is_sound in checks:
+        found = connection.execute(f"SELECT 1 FROM {table} WHERE NOT ({is_sound}) LIMIT 1").fetchone()  # noqa: S608 - constants
+        if found is not None:
+            raise untrusted(path, f"a row of its table {table} is none that a batch wrote")

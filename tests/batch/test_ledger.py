@@ -23,6 +23,7 @@ from hinow_async.batch import schema
 from hinow_async.batch.ledger import Bought, Problem, Row, look_into, now, open_ledger
 from hinow_async.batch.lock import FolderLock
 from hinow_async.batch.reader import KeptFile
+from hinow_async.batch.verify import verify_batch
 from hinow_async.batch.writer import Writer
 
 ORIGIN = "https://api.hinow.ai:443"
@@ -477,3 +478,56 @@ async def test_what_comes_after_the_end_is_refused_and_not_kept_waiting(path, ro
         with pytest.raises(OSError, match="the ledger is closed"):
             await writer.commit(lambda db: None)
     assert [str(problem) for problem in told] == ["[Errno 9] the ledger is closed: 'the ledger'"]
+
+
+STRANGE = {
+    "a run": "UPDATE items SET run = 9223372036854775807",
+    "an infinite run": "UPDATE items SET run = 9e999",
+    "an item": "UPDATE items SET item = 9223372036854775807",
+    "an attempt": "UPDATE attempts SET attempt = 9223372036854775807",
+    "a size of the manifest": "UPDATE facts SET value = 'abc' WHERE name = 'manifest'",
+    "a size of 5,000 digits": "UPDATE facts SET value = printf('%.5000d', 9) WHERE name = 'manifest'",
+    "a request that is none": "UPDATE items SET request = '[]'",
+    "a request of bytes": "UPDATE items SET request = x'00'",
+    "a request without a prompt": "UPDATE items SET request = '{}'",
+    "a request with a NaN": """UPDATE items SET request = '{"prompt":"a","x":NaN}'""",
+    "a failure that is none": "UPDATE items SET problem = 'x'",
+    "a price of letters": "UPDATE attempts SET usd = 'NaN'",
+    "a price without end": "UPDATE attempts SET usd = '1e999999'",
+    "a price of bytes": "UPDATE attempts SET usd = x'31'",
+    "a negative price": "UPDATE attempts SET usd = '-1'",
+    "a count of pictures": "UPDATE answers SET images = -1",
+    "a model of bytes": "UPDATE answers SET model = x'ff'",
+    "a width": "UPDATE files SET width = -1",
+    "a size": "UPDATE files SET bytes = 9223372036854775807",
+    "a hash": "UPDATE files SET sha256 = 'x'",
+    "a time": "UPDATE files SET at = x'ff'",
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+async def test_rows_of_a_stranger_are_refused_before_anything_is_paid_for(
+    tmp_path, sandbox, run, out, strange
+):
+    """By the next run, and by who looks at the folder; both say that nothing was sent."""
+    await run([{"id": "a", "prompt": "a"}])
+    with contextlib.closing(sqlite3.connect(out / ".hinow/ledger.sqlite3")) as db:
+        db.execute(STRANGE[strange])
+        db.commit()
+    for _ in range(2):
+        with pytest.raises(LedgerCorruptError, match="Nothing was sent and nothing was deleted"):
+            await run([{"id": "a", "prompt": "a"}, {"id": "b", "prompt": "b"}])
+    with pytest.raises(LedgerCorruptError):
+        await verify_batch(out)
+    assert sandbox.billing.requests == 1
+
+
+async def test_a_ledger_that_another_program_has_is_left_alone(sandbox, run, out):
+    """A browser of databases, say; it is said, and nothing is sent."""
+    await run([{"id": "a", "prompt": "a"}])
+    with contextlib.closing(sqlite3.connect(out / ".hinow/ledger.sqlite3", isolation_level=None)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ConfigurationError, match="cannot be used: database is locked"):
+            await run([{"id": "b", "prompt": "b"}])
+    assert (await run([{"id": "b", "prompt": "b"}])).saved == 1
+    assert sandbox.billing.requests == 2
