@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hinow_async._errors import BudgetExceededError, ConfigurationError
 from hinow_async._models.images import ImageRequest
@@ -25,6 +25,10 @@ _EXACT = Context(prec=60)
 _ZERO = Decimal(0)
 
 _PER_REQUEST = frozenset({"per_request", "request", "per request"})
+
+
+_DEAREST: Final = 10**9
+"""US dollars that a call may be said to cost; sums stay far from where decimals overflow."""
 
 
 def exact(value: Any) -> Decimal:
@@ -108,8 +112,8 @@ def _stated(price: Price, request: Any, field: str) -> Decimal:
         value = exact(price(request))
     except Exception as error:
         raise ValueError(f"Budget.{field} raised {type(error).__name__}: {error}") from error
-    if not value.is_finite() or value < 0:
-        raise ValueError(f"Budget.{field} must return US dollars of at least 0, not {value}")
+    if not (value.is_finite() and 0 <= value <= _DEAREST):
+        raise ValueError(f"Budget.{field} must return US dollars from 0 to {_DEAREST:,}, not {value}")
     return value
 
 

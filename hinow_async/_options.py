@@ -254,6 +254,8 @@ _OUR_HEADERS = frozenset(
 
 def check_headers(headers: Mapping[str, str] | None) -> None:
     """Refuse headers that are ours to set, and values that would break out of their line."""
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ValueError(f"headers must be a mapping of strings to strings, not {headers!r}")
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise ValueError(f"headers must map strings to strings, not {name!r}")
@@ -295,6 +297,17 @@ def _checked_key(instance: Any, attribute: attrs.Attribute[Any], value: Secret) 
         raise ConfigurationError(f"Account: {problem}")
 
 
+def _account_name(_: object, __: attrs.Attribute[Any], value: object) -> None:
+    # It stands in ledgers and reports; half of an emoji can be written to neither.
+    if value is not None and not (isinstance(value, str) and value and value.isprintable()):
+        raise ValueError(f"Account.name must be a text that can be printed, or None, not {value!r}")
+
+
+def _account_limits(_: object, __: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Limits):
+        raise ValueError(f"Account.limits must be Limits(...) or None, not {value!r}")
+
+
 @attrs.frozen(init=False)
 class Account:
     """One key of the service, with limits of its own."""
@@ -303,9 +316,9 @@ class Account:
     """The key; it is kept masked and is never pickled."""
     base_url: str | None = None
     """Root of the API; None: the client's."""
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=_account_name)
     """How this account is called in records and statistics; None: `account-1`, `account-2`, ..."""
-    limits: Limits | None = None
+    limits: Limits | None = attrs.field(default=None, validator=_account_limits)
     """None: the client's."""
 
     def __init__(

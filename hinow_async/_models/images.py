@@ -39,6 +39,9 @@ OnProgress = Callable[[int, int | None], None]
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
+MOST_IMAGES = 1000
+"""Pictures of one request, whatever its model; the contract's own models draw 10."""
+
 PARAMETERS = ("quality", "aspect_ratio", "resolution", "output_format", "num_images")
 """The fields of `ImageRequest` that travel in `parameters` (contract, POST /v1/images)."""
 
@@ -78,11 +81,22 @@ def _check_choice(name: str, value: object, model: str, choices: Choices | None)
 
 
 def _check_num_images(value: object, model: str, choices: Choices | None) -> None:
-    most = choices.max_images if choices else None
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not fits or (most is not None and isinstance(value, int) and value > most):
-        span = f"from 1 to {most} for {model}" if most else "of at least 1"
-        raise ValueError(f"num_images must be a whole number {span}, not {value!r}")
+    most = choices.max_images if choices else MOST_IMAGES
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
+        return
+    shown = _short(value) if isinstance(value, int) and value > most else repr(value)
+    raise ValueError(f"num_images must be a whole number from 1 to {most} for {model}, not {shown}")
+
+
+def _check_weight(extra: Mapping[str, Any]) -> None:
+    """Refuse an `n` that no service takes: limits and budgets reckon with it."""
+    n = extra.get("n")
+    if isinstance(n, int) and n > MOST_IMAGES:
+        raise ValueError(f"extra: n must be at most {MOST_IMAGES}, not {_short(n)}")
+
+
+def _short(number: int) -> str:
+    return str(number) if number < 10**20 else "a number of more than 20 digits"
 
 
 def _plain_dict(value: Any) -> Any:
@@ -131,6 +145,7 @@ class ImageRequest:
             _check_num_images(self.num_images, self.model, choices)
         if self.extra != {}:
             check_extra(self.extra, ("prompt", "model", *PARAMETERS))
+            _check_weight(self.extra)
 
     @property
     def images_asked(self) -> int:

@@ -6,7 +6,9 @@ Everything in here blocks, and runs in threads.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +33,9 @@ class JsonLines:
         self.path = path
         self._mode = mode
         self._fd = os.open(path, _APPEND, mode)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self.close()
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         self._size = self._mend()
         self._added: list[bytes] = []
 

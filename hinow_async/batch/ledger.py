@@ -126,13 +126,17 @@ class Ledger:
         first = _next(connection, "items", "item")
         self._items = itertools.count(first)
         self._attempts = itertools.count(_next(connection, "attempts", "attempt"))
-        self._manifest = JsonLines(root / MANIFEST, 0o666)
-        self._failures = JsonLines(root / FAILURES, 0o600)
         self.reader = reader
         self.is_after_crash = reader.fact("manifest") is None
         """Whether the run before did not come to its end; also where there was none."""
         self.was_empty = first == 1
         """Whether it knew no item when it was opened: then it cannot know one that this run meets first."""
+        self._manifest = JsonLines(root / MANIFEST, 0o666)
+        try:
+            self._failures = JsonLines(root / FAILURES, 0o600)
+        except BaseException:
+            self._manifest.close()
+            raise
 
     def start(self, on_full: Callable[[OSError], None]) -> None:
         """Begin to record, on the running loop.

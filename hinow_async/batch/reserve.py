@@ -17,6 +17,7 @@ _FLAGS: Final = (
     | os.O_CREAT
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)  # a pipe of that name would keep us waiting
     | getattr(os, "O_BINARY", 0)
 )
 

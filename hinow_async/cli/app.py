@@ -314,7 +314,7 @@ def _defaults(sets: Sequence[str]) -> dict[str, Any]:
     if "num_images" in values:
         try:
             values["num_images"] = json.loads(values["num_images"])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise click.UsageError("--set num_images takes a number") from None
     return values
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 
 import pytest
 
-from hinow_async import Account, SourceError
+from hinow_async import Account, ConfigurationError, SourceError
 from hinow_async.sandbox import Fault
 
 pytestmark = pytest.mark.usefixtures("leak_guard")
@@ -114,3 +115,28 @@ async def test_strays_go_also_where_nothing_is_to_be_made(tmp_path, run, out):
         db.commit()
     assert (await run(source)).reused == 1
     assert [path.name for path in (out / "images").iterdir()] == ["x-0.png"]
+
+
+@pytest.mark.parametrize("name", ["failures.jsonl", "manifest.jsonl", ".hinow/reserve"])
+async def test_a_pipe_in_place_of_a_file_of_ours_keeps_nobody_waiting(tmp_path, sandbox, run, out, name):
+    """It is refused before anything is paid for."""
+    (out / ".hinow").mkdir(parents=True)
+    os.mkfifo(out / name)
+    with pytest.raises(ConfigurationError, match=r"cannot be used: .*nothing was sent"):
+        await run(write(tmp_path, {"prompt": "a"}))
+    assert sandbox.billing.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"prompt": "a", "extra": {"n": 10**400}}, "extra: n must be at most 1000"),
+        ({"prompt": "a", "model": "a/b", "num_images": 10**400}, "num_images must be a whole number from 1"),
+        ({"prompt": "a", "extra": {"e": json.loads("[" * 900 + "]" * 900)}}, "nested more than 200 levels"),
+    ],
+)
+async def test_numbers_and_depths_that_no_request_has_are_found_in_the_source(tmp_path, run, row, said):
+    """By their line, before anything is sent."""
+    with pytest.raises(SourceError, match=f"line 2: .*{said}") as caught:
+        await run(write(tmp_path, {"prompt": "first"}, row))
+    assert len(str(caught.value)) < 700

@@ -13,11 +13,13 @@ from hinow_async import (
     Budget,
     ConfigurationError,
     DownloadPolicy,
+    ImageRequest,
     Limits,
     Network,
     RetryPolicy,
     Timeouts,
 )
+from hinow_async._budget import Prices
 from hinow_async._options import UNBILLED_STATUSES, deadline_seconds
 
 KEY = "hi_" + "k" * 40
@@ -220,3 +222,32 @@ def test_accounts_without_a_name_are_numbered():
     client = AsyncHinow(accounts=[Account(KEY), Account(KEY, name="b"), Account(KEY)])
 
     assert list(client.stats().accounts) == ["account-1", "b", "account-3"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"name": "a\ud800"}, "Account.name"),
+        ({"name": ""}, "Account.name"),
+        ({"name": 5}, "Account.name"),
+        ({"name": "a\nb"}, "Account.name"),
+        ({"limits": 5}, "Account.limits"),
+    ],
+)
+def test_an_account_that_cannot_be_is_refused_by_its_field(options, named):
+    """Its name stands in ledgers and reports."""
+    with pytest.raises(ValueError, match=named):
+        Account("hi_" + "k" * 40, **options)
+
+
+def test_headers_that_are_no_mapping_are_refused():
+    """By name."""
+    with pytest.raises(ValueError, match="headers must be a mapping"):
+        Network(headers=5)
+
+
+def test_a_price_beyond_all_bounds_is_refused():
+    """Sums of it would overflow."""
+    prices = Prices(Budget(max_usd=5, usd_per_image=lambda request: "9e999999"))
+    with pytest.raises(ValueError, match="usd_per_image must return US dollars from 0 to 1,000,000,000"):
+        prices.of(ImageRequest("a", num_images=2))

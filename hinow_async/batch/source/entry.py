@@ -15,6 +15,9 @@ from hinow_async._protocol.wire import image_fingerprint
 FIELDS: Final = ("prompt", "model", *PARAMETERS, "extra")
 """The fields of a request that a line may have, beside `id`."""
 
+_DEEPEST: Final = 200
+"""Levels of *extra*; what is deeper can be read, and then neither sent nor recorded at every place."""
+
 
 @attrs.frozen
 class Entry:
@@ -102,10 +105,22 @@ def as_entry(item: Any, defaults: Mapping[str, Any], line: int | None) -> Entry:
         request = _request(item, defaults)
     else:
         raise ValueError(f"not a request, a prompt or a mapping, but {type(item).__name__}")
+    if request.extra and _is_deeper(request.extra, _DEEPEST):
+        raise ValueError(f"extra is nested more than {_DEEPEST} levels deep")
     try:
         return Entry(request, name, line, image_fingerprint(request))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"extra is not JSON: {error}") from None
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether objects and lists are nested more than *most* levels, asked without recursion."""
+    level: list[Any] = [value]
+    while level and most >= 0:
+        most -= 1
+        inner = [list(each.values()) if isinstance(each, Mapping) else each for each in level]
+        level = [item for items in inner for item in items if isinstance(item, Mapping | list | tuple)]
+    return bool(level)
 
 
 def _id(value: Any) -> str | None:
