@@ -60,12 +60,13 @@ def _checked(fd: int, name: str) -> IO[bytes]:
     return os.fdopen(fd, "rb")
 
 
-def open_below(root: Path, file: str) -> int:
-    """Open a file below *root* to look at it, through no link; nothing is made.
+def open_below(root: Path, file: str, flags: int = LOOK) -> int:
+    """Open a file or a folder below *root*, through no link.
 
     Args:
         root: A folder; it may be a link itself.
         file: Relative to it, with `/`, without `..`.
+        flags: How; by default to look at it.
     """
     *above, name = file.split("/")
     if not _HAS_DIR_FD:
@@ -76,7 +77,7 @@ def open_below(root: Path, file: str) -> int:
             below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | GUARDS, dir_fd=at)
             os.close(at)
             at = below
-        return os.open(name, LOOK | GUARDS, dir_fd=at)
+        return os.open(name, flags | GUARDS, dir_fd=at)
     finally:
         os.close(at)
 

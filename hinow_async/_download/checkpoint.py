@@ -127,19 +127,23 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None or _STATE.fullmatch(name) is not None
 
 
-def sweep(directory: Path, *, resumable: bool = False) -> int:
+def sweep(directory: Path, *, resumable: bool = False, root: Path | None = None) -> int:
     """Remove the temporary files of processes that are gone; return how many.
 
     Args:
         directory: Where pictures were saved to.
         resumable: Remove those, too, that a later run could go on with.
+        root: A folder above it, below which no part of its path may be a link.
+
+    Raises:
+        OSError: it cannot be opened, or is a link that it may not be.
     """
     try:
-        names = [entry.name for entry in os.scandir(directory)]
+        folder = Folder(directory, is_made=False, root=root)
     except FileNotFoundError:
         return 0
-    folder = Folder(directory)
     try:
+        names = [entry.name for entry in os.scandir(directory)]
         states = {name: _read_state(folder, name) for name in names if _STATE.fullmatch(name)}
         kept = set() if resumable else {state.part for state in states.values() if state is not None}
         strays = [name for name in names if _TEMPORARY.fullmatch(name) and name not in kept]

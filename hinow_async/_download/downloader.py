@@ -96,6 +96,7 @@ class _Job:
     report: Progress | None
     placing: Placing | None
     is_new: bool
+    root: Path | None
 
 
 class Downloader:
@@ -175,6 +176,7 @@ class Downloader:
         on_progress: Progress | None = None,
         placing: Placing | None = None,
         is_new: bool = False,
+        root: Path | None = None,
     ) -> Kept:
         """Write a picture to `<stem>-<index>.<ext>` in *directory*: hashed, checked, durable, in one step.
 
@@ -188,12 +190,13 @@ class Downloader:
             on_progress: See `Progress`.
             placing: See `Placing`.
             is_new: No earlier run left anything of it: so nothing is looked for, in a thread.
+            root: A folder above *directory*, below which nothing is written through a link.
 
         Raises:
             DownloadError: it cannot be had whole, with `.url` (without its query) and `.path`.
             OSError: it cannot be kept.
         """
-        job = _Job(image, directory, stem, exempt, overwrite, _guarded(on_progress), placing, is_new)
+        job = _Job(image, directory, stem, exempt, overwrite, _guarded(on_progress), placing, is_new, root)
         async with self._slot():
             try:
                 kept = await self._keep(job)
@@ -262,6 +265,7 @@ class Downloader:
             job.image.index,
             job.image.url or "",
             judge=self._judge,
+            root=job.root,
         )
         has_ended = False
         try:

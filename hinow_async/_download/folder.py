@@ -18,11 +18,12 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from hinow_async._files import GUARDS, LOOK
+from hinow_async._files import GUARDS, LOOK, open_below
 
 _READ: Final = 1024 * 1024
 _HAS_DIR_FD: Final = {os.open, os.link, os.unlink, os.rename, os.stat} <= os.supports_dir_fd
 
+_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 NEW: Final = os.O_CREAT | os.O_EXCL | os.O_RDWR
 
 
@@ -49,20 +50,26 @@ def sync_file(fd: int) -> None:
 class Folder:
     """A handle on the folder that the files go to."""
 
-    def __init__(self, path: Path, *, is_made: bool = True) -> None:
-        """Open the folder, and make it where it is not there unless *is_made* is False."""
+    def __init__(self, path: Path, *, is_made: bool = True, root: Path | None = None) -> None:
+        """Open the folder, and make it where it is not there unless *is_made* is False.
+
+        Args:
+            path: The folder.
+            is_made: Whether it is made.
+            root: A folder above it, below which no part of *path* may be a link; None: links are followed.
+        """
         self.path = path
         self._fd: int | None = None
         self._turns = itertools.count()
         self._syncing = threading.Lock()
         self._synced = self._unsynced = -1
         try:
-            self._fd = _open_folder(path)
+            self._fd = _open_folder(path, root)
         except FileNotFoundError:
             if not is_made:
                 raise
             _make_folders(path)
-            self._fd = _open_folder(path)
+            self._fd = _open_folder(path, root)
         self._facts = None if self._fd is None else os.fstat(self._fd)
 
     def open(self, name: str, flags: int, mode: int = 0o666) -> int:
@@ -141,8 +148,8 @@ class Folders:
         self._folders: dict[Path, Folder] = {}
         self._users: dict[Folder, int] = {}
 
-    def take(self, path: Path, *, is_made: bool = True) -> Folder:
-        """Return the folder, made if it is not there unless *is_made* is False; `give_back` follows.
+    def take(self, path: Path, *, is_made: bool = True, root: Path | None = None) -> Folder:
+        """Return the folder, as `Folder` opens it; `give_back` follows.
 
         Raises:
             OSError: it cannot be made or opened.
@@ -153,7 +160,7 @@ class Folders:
                 self._users[folder] += 1
                 return folder
         # Not under the lock: a disk that hangs must not hold those of another one.
-        folder = Folder(path, is_made=is_made)
+        folder = Folder(path, is_made=is_made, root=root)
         with self._lock:
             self._folders[path] = folder
             self._users[folder] = 1
@@ -240,11 +247,13 @@ def _reserve(folder: Folder, source: str, target: str) -> bool:
     return True
 
 
-def _open_folder(path: Path) -> int | None:
+def _open_folder(path: Path, root: Path | None) -> int | None:
     if not _HAS_DIR_FD:
         path.stat()  # raises as opening would
         return None
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if root is not None:
+        return open_below(root, path.relative_to(root).as_posix(), _FOLDER)
+    return os.open(path, _FOLDER)
 
 
 def _make_folders(path: Path) -> None:

@@ -84,6 +84,7 @@ class Part:
         url: str = "",
         *,
         judge: Judge | None = None,
+        root: Path | None = None,
     ) -> None:
         if set(stem) & set("/\\\0") or not stem.strip("."):
             raise ValueError(f"not the stem of a file name: {stem!r}")
@@ -91,6 +92,7 @@ class Part:
         self._judge = judge
         self._folders = folders
         self._directory = directory
+        self._root = root
         self._stem = stem
         self._index = index
         self._url = url
@@ -116,7 +118,7 @@ class Part:
             if self._is_done:
                 return None
             try:
-                folder = self._folder = self._folders.take(self._directory, is_made=False)
+                folder = self._folder = self._folders.take(self._directory, is_made=False, root=self._root)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             left = checkpoint.resume(folder, self._state, self._prefix, self._url)
@@ -209,7 +211,7 @@ class Part:
             os.ftruncate(self._fd, 0)
             os.lseek(self._fd, 0, os.SEEK_SET)
             return
-        self._folder = self._folder or self._folders.take(self._directory)
+        self._folder = self._folder or self._folders.take(self._directory, root=self._root)
         self._name = f"{self._prefix}.{secrets.token_hex(4)}.part"
         self._fd = self._folder.open(self._name, NEW)
         checkpoint.lock(self._fd)

@@ -274,7 +274,7 @@ class Batch:
             folders.update(folders_of_pictures(self._folder))
         for folder in folders:
             if folder.is_dir():
-                sweep(folder, resumable=True)
+                sweep(folder, resumable=True, root=self._folder)
                 sync(folder)
 
     async def _watch(self) -> None:
@@ -358,7 +358,11 @@ class Batch:
     async def _sweep(self, folder: str) -> None:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
         path = self._folder / folder
-        self._resumable[folder] = await self._aside(_sweep, path)
+        self._resumable[folder] = frozenset()
+        try:
+            self._resumable[folder] = await self._aside(_sweep, path, self._folder)
+        except OSError as error:
+            self._halt("disk", f"{folder} cannot be used, and must be no link: {error.strerror or error}")
         self._swept[folder] = path
 
     # -- one item ----------------------------------------------------------------------------------
@@ -532,6 +536,7 @@ class Batch:
             exempt=frozenset(origins),
             asked=item.request.output_format,
             placing=partial(self._place, paid.row, item.folder),
+            root=self._folder,
             is_new=state_name(item.stem, image.index) not in self._resumable[item.folder],
         )
         return _kept_file(item.folder, kept)
@@ -690,9 +695,9 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sweep(folder: Path) -> frozenset[str]:
+def _sweep(folder: Path, root: Path) -> frozenset[str]:
     """Remove what dead processes left in a folder, and return the names of the notes that stay."""
-    sweep(folder)
+    sweep(folder, root=root)
     return states_in(folder)
 
 

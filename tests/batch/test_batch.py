@@ -562,3 +562,30 @@ async def test_a_change_that_is_made_in_the_second_try_takes_the_id(sandbox, run
 
     assert (changed.saved, again.reused, sandbox.billing.requests) == (1, 1, 2)
     assert [row["request"]["prompt"] for row in rows(out / "manifest.jsonl")] == ["B"]
+
+
+async def test_pictures_are_written_through_no_link(tmp_path, sandbox, run, out):
+    """Neither one that lay there, nor one that is put there while the batch runs."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / "images").symlink_to(elsewhere)
+    report = await run(numbered(tmp_path, 3))
+    assert (report.stopped, report.saved, sandbox.billing.requests) == ("disk", 0, 0)
+    assert "images cannot be used, and must be no link" in report.reason
+    (out / "images").unlink()
+
+    def swap(progress):
+        if progress.done and not (out / "images").is_symlink():
+            (out / "images").rename(tmp_path / "moved")
+            (out / "images").symlink_to(elsewhere)
+
+    sandbox.change(latency=0.03)
+    one_by_one = {"client_options": {"limits": Limits(max_in_flight=1)}}
+    report = await run(numbered(tmp_path, 20), on_progress=swap, **one_by_one)
+    assert report.stopped == "disk"
+    assert list(elsewhere.iterdir()) == []
+    (out / "images").unlink()
+    (tmp_path / "moved").rename(out / "images")
+    again = await run(numbered(tmp_path, 20))
+    assert (again.saved + again.reused, sandbox.billing.requests) == (20, 20)
