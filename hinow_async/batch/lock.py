@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -53,6 +54,8 @@ class FolderLock:
 
     def __enter__(self) -> Self:
         state = self._folder / STATE
+        if state.is_symlink():  # not even the lock is written through it
+            raise OSError(errno.ELOOP, f"{STATE} is a link", str(state))
         state.mkdir(exist_ok=True)
         fd = os.open(state / "lock", _FLAGS, 0o600)
         try:
@@ -122,5 +125,5 @@ def _owner(fd: int) -> str:
     try:
         said: Any = json.loads(os.read(fd, 1000))
         return f"process {int(said['pid'])} on {printable(str(said['host']), 100)}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return "another process"

@@ -589,3 +589,15 @@ async def test_pictures_are_written_through_no_link(tmp_path, sandbox, run, out)
     (tmp_path / "moved").rename(out / "images")
     again = await run(numbered(tmp_path, 20))
     assert (again.saved + again.reused, sandbox.billing.requests) == (20, 20)
+
+
+async def test_what_is_ours_is_written_through_no_link(tmp_path, sandbox, run, out):
+    """Not even the lock, by which others learn that the folder is taken."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    out.mkdir()
+    (out / ".hinow").symlink_to(elsewhere)
+    with pytest.raises(ConfigurationError, match=r"cannot be used: \.hinow is a link; nothing was sent"):
+        await run(numbered(tmp_path, 1))
+    assert list(elsewhere.iterdir()) == []
+    assert sandbox.billing.requests == 0
