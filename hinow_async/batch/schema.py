@@ -77,8 +77,7 @@ _SOUND: Final = {
     f" AND {_is_text_or_null('request_id', 'spool', 'model', 'provider')}"
     f" AND typeof(body) IN ('blob', 'null') AND (images IS NULL OR {_is_number(_MOST_NUMBER, 'images')})",
     "files": f"{_is_number(_MOST_NUMBER, 'item', 'picture', 'bytes', 'width', 'height')}"
-    f" AND {_is_text('file', 'sha256', 'at', 'state')} AND length(sha256) = 64"
-    " AND sha256 NOT GLOB '*[^0-9a-f]*'",
+    f" AND {_is_text('file', 'sha256', 'at', 'state')} AND length(sha256) = 64",
     "skipped": f"{_is_number(_MOST_NUMBER, 'line')} AND {_is_text('message', 'at')}",
 }
 """What is so of each row that a batch wrote, whichever its version."""
