@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 import logging
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from hinow_async._errors import BudgetExceededError, ConfigurationError
 from hinow_async._models.images import ImageRequest
 from hinow_async._models.known import CARD_PRICES
-from hinow_async._options import Budget, Price
+from hinow_async._options import DEAREST, Budget, Price
 
 if TYPE_CHECKING:
     from hinow_async._models.account import Model
@@ -25,10 +25,6 @@ _EXACT = Context(prec=60)
 _ZERO = Decimal(0)
 
 _PER_REQUEST = frozenset({"per_request", "request", "per request"})
-
-
-_DEAREST: Final = 10**9
-"""US dollars that a call may be said to cost; sums stay far from where decimals overflow."""
 
 
 def exact(value: Any) -> Decimal:
@@ -100,7 +96,9 @@ class Prices:
 
     def _listed(self, model: str) -> tuple[Decimal, bool] | None:
         entry = self._catalogue.get(model)
-        if entry is None or entry.cost is None or entry.cost.total is None or entry.cost.total < 0:
+        if entry is None or entry.cost is None or entry.cost.total is None:
+            return None
+        if not 0 <= entry.cost.total <= DEAREST:
             return None
         return exact(entry.cost.total), (entry.cost.type or "").lower() in _PER_REQUEST
 
@@ -112,8 +110,8 @@ def _stated(price: Price, request: Any, field: str) -> Decimal:
         value = exact(price(request))
     except Exception as error:
         raise ValueError(f"Budget.{field} raised {type(error).__name__}: {error}") from error
-    if not (value.is_finite() and 0 <= value <= _DEAREST):
-        raise ValueError(f"Budget.{field} must return US dollars from 0 to {_DEAREST:,}, not {value}")
+    if not (value.is_finite() and 0 <= value <= DEAREST):
+        raise ValueError(f"Budget.{field} must return US dollars from 0 to {DEAREST:,}, not {value}")
     return value
 
 

@@ -70,7 +70,7 @@ def open_below(root: Path, file: str, flags: int = LOOK) -> int:
     """
     *above, name = file.split("/")
     if not _HAS_DIR_FD:
-        return _open_without_handles(root, above, name)
+        return _open_without_handles(root, above, name, flags)
     at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in above:
@@ -82,10 +82,10 @@ def open_below(root: Path, file: str, flags: int = LOOK) -> int:
         os.close(at)
 
 
-def _open_without_handles(root: Path, above: Sequence[str], name: str) -> int:
+def _open_without_handles(root: Path, above: Sequence[str], name: str, flags: int) -> int:
     path = root
     for part in (*above, name):
         path = path / part
         if path.is_symlink():
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    return os.open(path, LOOK | GUARDS)
+    return os.open(path, flags | GUARDS)

@@ -185,11 +185,15 @@ class Timeouts:
     """Between two pieces of a body that has begun; streams and downloads only."""
 
 
+DEAREST = 10**9
+"""US dollars that a picture or a call may be said to cost; sums stay far from where decimals overflow."""
+
+
 def _price(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is None or callable(value) or (_is_money(value) and value >= 0):
+    if value is None or callable(value) or (_is_money(value) and 0 <= value <= DEAREST):
         return
     raise ValueError(
-        f"Budget.{attribute.name} must be a number of US dollars of at least 0, a callable or None,"
+        f"Budget.{attribute.name} must be a number of US dollars from 0 to {DEAREST:,}, a callable or None,"
         f" not {value!r}"
     )
 

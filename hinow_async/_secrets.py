@@ -32,7 +32,7 @@ class Secret:
 
     def __init__(self, value: object) -> None:
         self._value = value.strip() if isinstance(value, str) else value
-        self._bytes = str(self._value).encode(errors="replace")
+        self._bytes = self._value.encode(errors="replace") if isinstance(self._value, str) else b""
 
     def problem(self) -> str | None:
         """Say what is wrong with the key, without showing it; None: it can be sent."""

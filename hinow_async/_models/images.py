@@ -40,7 +40,7 @@ OnProgress = Callable[[int, int | None], None]
 ImageFormat = Literal["png", "jpeg", "webp"]
 
 MOST_IMAGES = 1000
-"""Pictures of one request, whatever its model; the contract's own models draw 10."""
+"""Pictures of one request, and of one answer, whatever the model; the contract's own draw 10."""
 
 PARAMETERS = ("quality", "aspect_ratio", "resolution", "output_format", "num_images")
 """The fields of `ImageRequest` that travel in `parameters` (contract, POST /v1/images)."""

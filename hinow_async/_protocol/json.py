@@ -9,6 +9,11 @@ from typing import Any
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_canonical = json.JSONEncoder(sort_keys=True, allow_nan=False, separators=(",", ":")).encode
 
+quoted = encode_basestring
+"""Writes a text as JSON; what UTF-8 does not have stays in it. `TypeError`: it is no text."""
+quoted_ascii = encode_basestring_ascii
+"""Writes a text as JSON in ASCII, as `canonical` does."""
+
 _decode = json.JSONDecoder().decode
 _decode_begin = json.JSONDecoder().raw_decode
 _BOM = "\ufeff"
@@ -39,20 +44,6 @@ def dumps(value: Any) -> bytes:
 def canonical(value: Any) -> bytes:
     """Write JSON that is the same for equal values: sorted keys, ASCII, no spaces (for fingerprints)."""
     return _encode_canonical(value).encode()
-
-
-def quoted(text: str) -> str:
-    """Write a text as JSON; what UTF-8 does not have stays in it.
-
-    Raises:
-        TypeError: it is no text.
-    """
-    return encode_basestring(text)
-
-
-def quoted_ascii(text: str) -> str:
-    """Write a text as JSON in ASCII, as `canonical` does."""
-    return encode_basestring_ascii(text)
 
 
 def loads(data: bytes) -> Any:

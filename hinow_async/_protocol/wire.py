@@ -13,14 +13,12 @@ from typing import Any
 
 import attrs
 
-from hinow_async._models.images import PARAMETERS, GeneratedImage, ImageDoor, ImageRequest
+from hinow_async._models.images import MOST_IMAGES, PARAMETERS, GeneratedImage, ImageDoor, ImageRequest
 from hinow_async._protocol import json
 from hinow_async._protocol.fields import WireError, kind_of, open_envelope, rest
 
 _LONGEST_NAME = 200
 """Characters of a model's or provider's name that are kept: they stand in each line of a manifest."""
-MAX_IMAGES = 1000
-"""More pictures than this in one answer is no answer to any request (the contract's largest is 10)."""
 
 
 @attrs.define  # not frozen: one is made per call, and only to be taken apart
@@ -105,7 +103,7 @@ def image_answer(raw: Any, door: ImageDoor | None = None) -> ImageAnswer:
         raise WireError(f"data should hold pictures, but is {kind_of(data)}")
     if not isinstance(items, list) or not items:
         raise WireError("the answer names no pictures")
-    if len(items) > MAX_IMAGES:
+    if len(items) > MOST_IMAGES:
         raise WireError(f"the answer names {len(items)} pictures: no request asks for so many")
     images = tuple([_image(item, index, door) for index, item in enumerate(items)])
     if images[0].url is None and not any(_is_there(image) for image in images):

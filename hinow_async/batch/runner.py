@@ -108,9 +108,8 @@ class Batch:
         self._stream: Stream[None] | None = None
         self._aside: Aside
         self._ledger: Ledger | None = None
-        self._swept: dict[str, Path] = {}
-        self._resumable: dict[str, frozenset[str]] = {}
-        """Of each folder of pictures, the notes of downloads that can be gone on with."""
+        self._swept: dict[str, tuple[Path, frozenset[str]]] = {}
+        """Folders of pictures, with the notes in them of downloads that can be gone on with."""
         self._durable: set[str] = set()
         self._settling: dict[str, asyncio.Future[None]] = {}
         self._stopped: Stopped | None = None
@@ -269,7 +268,7 @@ class Batch:
 
     def _sweep_all(self) -> None:
         """Leave no temporary file, also where nothing was to do, nor one that a power cut brings back."""
-        folders = set(self._swept.values())
+        folders = {path for path, _ in self._swept.values()}
         if self._opened.is_after_crash:
             folders.update(folders_of_pictures(self._folder))
         for folder in folders:
@@ -358,12 +357,12 @@ class Batch:
     async def _sweep(self, folder: str) -> None:
         """Remove what a dead process left in a folder of pictures, before anything is saved there."""
         path = self._folder / folder
-        self._resumable[folder] = frozenset()
+        notes: frozenset[str] = frozenset()
         try:
-            self._resumable[folder] = await self._aside(_sweep, path, self._folder)
+            notes = await self._aside(_left_after_sweep, path, self._folder)
         except OSError as error:
             self._halt("disk", f"{folder} cannot be used, and must be no link: {error.strerror or error}")
-        self._swept[folder] = path
+        self._swept[folder] = path, notes
 
     # -- one item ----------------------------------------------------------------------------------
 
@@ -529,15 +528,16 @@ class Batch:
         known = paid.account in self._origins
         origins = (self._origins[paid.account],) if known else self._origins.values()
         item = work.item
+        path, notes = self._swept[item.folder]
         kept = await self._downloader.keep(
             image,
-            self._swept[item.folder],
+            path,
             item.stem,
             exempt=frozenset(origins),
             asked=item.request.output_format,
             placing=partial(self._place, paid.row, item.folder),
             root=self._folder,
-            is_new=state_name(item.stem, image.index) not in self._resumable[item.folder],
+            is_new=state_name(item.stem, image.index) not in notes,
         )
         return _kept_file(item.folder, kept)
 
@@ -695,7 +695,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _sweep(folder: Path, root: Path) -> frozenset[str]:
+def _left_after_sweep(folder: Path, root: Path) -> frozenset[str]:
     """Remove what dead processes left in a folder, and return the names of the notes that stay."""
     sweep(folder, root=root)
     return states_in(folder)

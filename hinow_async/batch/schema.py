@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from hinow_async._errors import LedgerCorruptError
+from hinow_async._models.images import MOST_IMAGES
+from hinow_async._options import DEAREST
 from hinow_async._protocol.failures import printable
 
 LEDGER: Final = "ledger.sqlite3"
@@ -71,8 +73,8 @@ _SOUND: Final = {
     f" AND {_is_text_or_null('id', 'problem')}",
     "attempts": f"{_is_number(_MOST_NUMBER, 'attempt', 'item')}"
     f" AND {_is_text('key', 'account', 'at', 'state')}"
-    " AND (usd IS NULL OR typeof(usd) = 'text' AND length(usd) < 40 AND usd GLOB '[0-9]*'"
-    " AND usd NOT GLOB '*[^0-9.E+-]*' AND CAST(usd AS REAL) < 1e9)",
+    " AND (usd IS NULL OR typeof(usd) = 'text' AND usd GLOB '*[0-9]*' AND usd NOT GLOB '*[^0-9.E+-]*'"
+    f" AND CAST(usd AS REAL) BETWEEN 0 AND {DEAREST * MOST_IMAGES})",
     "answers": f"{_is_number(_MOST_NUMBER, 'item', 'attempt')} AND {_is_text('at')}"
     f" AND {_is_text_or_null('request_id', 'spool', 'model', 'provider')}"
     f" AND typeof(body) IN ('blob', 'null') AND (images IS NULL OR {_is_number(_MOST_NUMBER, 'images')})",

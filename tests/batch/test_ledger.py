@@ -18,13 +18,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hinow_async import ConfigurationError, LedgerCorruptError, LedgerLockedError
+from hinow_async import Budget, ConfigurationError, LedgerCorruptError, LedgerLockedError
 from hinow_async.batch import schema
 from hinow_async.batch.ledger import Bought, Problem, Row, look_into, now, open_ledger
 from hinow_async.batch.lock import FolderLock
 from hinow_async.batch.reader import KeptFile
 from hinow_async.batch.verify import verify_batch
 from hinow_async.batch.writer import Writer
+from hinow_async.sandbox import Fault
 
 ORIGIN = "https://api.hinow.ai:443"
 RAW = b'{"data": {"urls": ["https://x/1.png"]}}'
@@ -531,3 +532,30 @@ async def test_a_ledger_that_another_program_has_is_left_alone(sandbox, run, out
             await run([{"id": "b", "prompt": "b"}])
     assert (await run([{"id": "b", "prompt": "b"}])).saved == 1
     assert sandbox.billing.requests == 2
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        Decimal("0.08699999999999999400035451799339163489639759063720703125"),
+        Decimal("-0.0"),
+        Decimal("1E-30"),
+        10**9,
+    ],
+)
+async def test_any_price_that_may_be_said_leaves_a_ledger_that_is_believed(sandbox, run, price):
+    """As it is recorded before the call is sent: with all its digits."""
+    sandbox.change(faults=(Fault(match="a", drop="after"),))
+    budget = {"client_options": {"budget": Budget(max_usd=10**13, usd_per_image=price)}}
+    source = [{"id": "a", "prompt": "a", "num_images": 1}]
+    assert (await run(source, **budget)).maybe_paid == 1
+    assert (await run(source, **budget)).maybe_paid == 1
+
+
+async def test_a_catalogue_that_names_no_price_of_this_world_is_not_believed(sandbox, run):
+    """The model card's is taken, as where the catalogue has none."""
+    cost = {"total": 1e308, "type": "per_image"}
+    models = [{"id": "openai/gpt-image-2-2026-04-21", "cost": cost}]
+    sandbox.change(faults=(Fault(path="models", body={"success": True, "data": models}),))
+    report = await run([{"prompt": "a"}], client_options={"budget": Budget(max_usd=1)})
+    assert (report.saved, report.estimated_usd) == (1, 0.087)
