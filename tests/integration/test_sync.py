@@ -719,6 +719,7 @@ class Watching:
     def call_ended(self, record):
         say(unknown=record.unknown_outcomes)
 watched = Hinow(hooks=[Watching()])
+threading.excepthook = lambda error: None  # a daemon that writes while the interpreter ends aborts it
 threading.Thread(target=watched.images.generate, args=("Another",), daemon=True).start()
 sys.stdin.readline()
 {ending}
